@@ -18,7 +18,7 @@ use std::path::Path;
 use criterion::{Criterion, criterion_group};
 use protoseg_infer::stitch::{LogitMap, Stitcher};
 use protoseg_infer::upsample::{self, LogitGeometry, Outputs};
-use protoseg_models::window::{LogitGrid, WindowPlan};
+use protoseg_models::window::{Blend, LogitGrid, WindowPlan};
 use runtime::Tail;
 
 const GRID: LogitGrid = LogitGrid { stride: 4, encoder_stride: 16, align_corners: false };
@@ -28,9 +28,10 @@ const FRAME: LogitGeometry =
 fn stitch(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("stitch 1024x2048, 19 classes");
     group.sample_size(20);
-    if let Ok(plan) = WindowPlan::new(FRAME.height, FRAME.width, GRID.default_window(), GRID) {
-        let side = plan.window_logits();
-        let windows = scores::random(plan.count() * side, side);
+    let size = [FRAME.height, FRAME.width];
+    if let Ok(plan) = WindowPlan::new(size, GRID.default_window(), GRID, Blend::Ramp) {
+        let [rows, columns] = plan.tile_logits();
+        let windows = scores::random(plan.count() * rows, columns);
         group.bench_function("eight windows of 768", |bencher| {
             bencher.iter(|| {
                 let mut stitcher = Stitcher::new(&plan, scores::CLASSES)?;

@@ -11,8 +11,9 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, Package
 
 /// Packages of this workspace that a package may depend on, directly or not, and crates that it
 /// must never reach.
-const RULES: [(&str, &[&str], &[&str]); 10] = [
+const RULES: [(&str, &[&str], &[&str]); 11] = [
     ("protoseg-models", &[], &["tch", "ort", "prost", "image", "png", "tokio", "clap"]),
+    ("protoseg-program", &[], &["tch", "ort", "image", "tokio"]),
     ("protoseg-pages", &[], &["tch", "ort", "image", "tokio", "clap"]),
     (
         "protoseg-synthetic",
@@ -26,10 +27,20 @@ const RULES: [(&str, &[&str], &[&str]); 10] = [
     ),
     (
         "protoseg-train",
-        &["protoseg-models", "protoseg-images", "protoseg-synthetic", "protoseg-pages"],
+        &[
+            "protoseg-models",
+            "protoseg-images",
+            "protoseg-synthetic",
+            "protoseg-program",
+            "protoseg-pages",
+        ],
         &["ort", "tokio"],
     ),
-    ("protoseg-export", &["protoseg-models"], &["tch", "ort", "image", "tokio"]),
+    (
+        "protoseg-export",
+        &["protoseg-models", "protoseg-program"],
+        &["tch", "ort", "image", "tokio"],
+    ),
     (
         "protoseg-infer",
         &["protoseg-models", "protoseg-images", "protoseg-synthetic"],

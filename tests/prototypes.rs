@@ -17,7 +17,7 @@ use protoseg_models::prototypes::{PROTOTYPE_CONFIDENCE, Prototypes};
 use protoseg_models::random::Stream;
 use protoseg_models::variant::{Precision, Variant};
 use protoseg_models::weights::Tensor;
-use protoseg_models::window::LogitGrid;
+use protoseg_models::window::{Blend, LogitGrid};
 use protoseg_models::{formula, probe};
 use support::{program, repository, succeed};
 
@@ -128,6 +128,7 @@ fn a_file_follows_the_definition() {
                 grid,
                 window: None,
                 arch: Some(arch),
+                blend: Blend::Ramp,
                 weights_sha256: None,
             };
             let judged = Network::new(&graph, &weights, &outputs[..1])

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::BufWriter;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
@@ -19,14 +19,14 @@ use protoseg_models::digest;
 use protoseg_models::gate::GateLimits;
 use protoseg_models::graph::{Graph, NodeId, Tag};
 use protoseg_models::variant::{FrameSpec, ModelKind, Precision, Variant};
-use protoseg_models::window::{LogitGrid, Tiling};
+use protoseg_models::window::{Blend, LogitGrid, Tiling};
 
 use crate::network::{Network, PixelOutput};
 use crate::onnx::LOGITS;
 use crate::onnx::emit::{EmittedModel, emit, emit_quantized};
 use crate::onnx::file::EXTERNAL_FROM;
 use crate::onnx::frame;
-use crate::options::{ExportOptions, ExportPrecision};
+use crate::options::{ExportOptions, ExportPrecision, LinkMode};
 use crate::quantize::float16;
 use crate::quantize::plan::{QuantizationPlan, QuantizeConfig};
 
@@ -38,8 +38,31 @@ const FEATURES: &str = "features";
 /// Outputs of every frame file, which all programs rely on.
 const FRAME_OUTPUTS: [PixelOutput; 2] = [PixelOutput::Labels, PixelOutput::Confidence];
 
+/// A bundle that is ready to be written.
+pub struct PreparedBundle {
+    out: PathBuf,
+    /// `out` without links in its path.
+    place: PathBuf,
+    files: Vec<BundleFile>,
+    probe: Option<Vec<u8>>,
+    /// Without its files.
+    manifest: Manifest,
+    triton: Option<(triton::TritonName, LinkMode)>,
+    external_from: u64,
+}
+
 /// Writes the bundle of a checkpoint folder. Replaces an older bundle, and refuses other folders.
 pub fn write(checkpoint_folder: &Path, out: &Path, options: &ExportOptions) -> Result<Manifest> {
+    prepare(checkpoint_folder, out, options)?.write(|_, _| Ok(()))
+}
+
+/// Makes the bundle of a checkpoint folder, all but writing it. Refuses other folders than new ones,
+/// empty ones and older bundles.
+pub fn prepare(
+    checkpoint_folder: &Path,
+    out: &Path,
+    options: &ExportOptions,
+) -> Result<PreparedBundle> {
     options.check()?;
     let mut checkpoint = Checkpoint::read(checkpoint_folder)?;
     let place = bundle_output::resolve(out, checkpoint_folder)?;
@@ -60,7 +83,7 @@ pub fn write(checkpoint_folder: &Path, out: &Path, options: &ExportOptions) -> R
         let path = checkpoint_folder.join(bundle::PROBE);
         Some(std::fs::read(&path).with_context(|| path.display().to_string())?)
     };
-    let mut manifest = Manifest {
+    let manifest = Manifest {
         version: Manifest::VERSION.to_owned(),
         model,
         files: Vec::new(),
@@ -73,29 +96,45 @@ pub fn write(checkpoint_folder: &Path, out: &Path, options: &ExportOptions) -> R
         metrics: checkpoint.metrics,
         gate: Vec::new(),
     };
-    let mut known = bundle_output::replaceable_names(&place, &manifest);
-    known.extend(files.iter().flat_map(|file| [file.name.clone(), external_data(&file.name)]));
-    let known: Vec<&str> = known.iter().map(String::as_str).collect();
     let external_from = options.external_from.unwrap_or(EXTERNAL_FROM);
-    atomic::write_folder::<anyhow::Error>(&place, &known, |folder| {
-        for file in &files {
-            let written = file.write(folder, external_from);
-            manifest.files.extend(written.with_context(|| format!("the file {}", file.name))?);
-        }
-        if let Some((name, mode)) = &triton {
-            // Logits need postprocessing in the client, so a frame file comes first.
-            let frame = manifest.files.iter().find(|file| file.variant.kind == ModelKind::Frame);
-            if let Some(file) = frame.or(manifest.files.first()) {
-                triton::write(folder, name, &manifest.model, file, *mode)?;
+    Ok(PreparedBundle { out: out.into(), place, files, probe, manifest, triton, external_from })
+}
+
+impl PreparedBundle {
+    /// Returns true if the checkpoint has a probe, which every check needs.
+    pub fn has_probe(&self) -> bool {
+        self.probe.is_some()
+    }
+
+    /// Writes a hidden folder, hands it with its manifest to `judge`, and puts it into place, in
+    /// exchange for an older bundle. On an error nothing changes.
+    pub fn write(self, judge: impl FnOnce(&Path, &Manifest) -> Result<()>) -> Result<Manifest> {
+        let Self { out, place, files, probe, mut manifest, triton, external_from } = self;
+        let mut known = bundle_output::replaceable_names(&place, &manifest);
+        known.extend(files.iter().flat_map(|file| [file.name.clone(), external_data(&file.name)]));
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        atomic::write_folder::<anyhow::Error>(&place, &known, |folder| {
+            for file in &files {
+                let written = file.write(folder, external_from);
+                manifest.files.extend(written.with_context(|| format!("the file {}", file.name))?);
             }
-        }
-        if let Some(probe) = &probe {
-            atomic::write(&folder.join(bundle::PROBE), probe)?;
-        }
-        Ok(manifest.write(folder)?)
-    })
-    .with_context(|| format!("{} could not be written", out.display()))?;
-    Ok(manifest)
+            if let Some((name, mode)) = &triton {
+                // Logits need postprocessing in the client, so a frame file comes first.
+                let is_frame = |file: &&ModelFile| file.variant.kind == ModelKind::Frame;
+                let frame = manifest.files.iter().find(is_frame);
+                if let Some(file) = frame.or(manifest.files.first()) {
+                    triton::write(folder, name, &manifest.model, file, *mode)?;
+                }
+            }
+            if let Some(probe) = &probe {
+                atomic::write(&folder.join(bundle::PROBE), probe)?;
+            }
+            manifest.write(folder)?;
+            judge(folder, &manifest)
+        })
+        .with_context(|| format!("{} could not be written", out.display()))?;
+        Ok(manifest)
+    }
 }
 
 /// Describes the model, except for the digest of its weights.
@@ -123,6 +162,7 @@ fn model(header: &CheckpointHeader, options: &ExportOptions) -> Result<Model> {
         grid,
         window,
         arch: Some(header.arch),
+        blend: Blend::Ramp,
         weights_sha256: None,
     })
 }

@@ -1,22 +1,30 @@
 //! `protoseg-export`: exports a checkpoint folder as an ONNX bundle.
 
+mod gate;
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
-use clap::Parser;
+use anyhow::{Context, Result, anyhow};
+use clap::{CommandFactory, Parser};
 use protoseg_export::bundle;
 use protoseg_export::options::ExportOptions;
-use protoseg_models::bundle::{Manifest, external_data, signature};
+use protoseg_models::atomic;
+use protoseg_models::bundle::{Manifest, TUNING, external_data, signature};
 use protoseg_models::errors::error_chain;
+use protoseg_program::manual;
+use protoseg_program::signals::StopSignals;
+
+use gate::{CheckOptions, Stop};
 
 /// Export a trained segmentor as an ONNX bundle.
 ///
 /// The bundle is a folder: `model.onnx` (images [N, H, W, 3] as bytes to logits, with batch
 /// normalization folded), the same in other precisions (`model.fp16.onnx`, `model.int8.onnx`,
 /// `model.int8-trt.onnx`), `probe.safetensors` (libtorch's outputs for a few images) and
-/// `manifest.json`. `protoseg` runs it, and `protoseg check` compares it with libtorch.
+/// `manifest.json`. `protoseg check` compares it with libtorch before it takes its place, and
+/// `protoseg` runs it.
 #[derive(Parser)]
 #[command(name = "protoseg-export", version)]
 struct Arguments {
@@ -29,33 +37,77 @@ struct Arguments {
 
     #[command(flatten)]
     options: ExportOptions,
+
+    #[command(flatten)]
+    check: CheckOptions,
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {}", error_chain(error.as_ref()));
-            ExitCode::FAILURE
+    let outcome = match manual::write_if_asked(Arguments::command) {
+        Ok(true) => Ok(()),
+        Ok(false) => run(Arguments::parse()),
+        Err(error) => Err(error.into()),
+    };
+    let Err(error) = outcome else { return ExitCode::SUCCESS };
+    let stop = error.downcast_ref::<Stop>();
+    match stop {
+        // The reason is printed.
+        Some(Stop::Status(_)) => {}
+        Some(stop) => eprintln!("error: {stop}"),
+        None => eprintln!("error: {}", error_chain(error.as_ref())),
+    }
+    ExitCode::from(stop.map_or(1, Stop::exit_status))
+}
+
+fn run(Arguments { checkpoint, out, options, check }: Arguments) -> Result<()> {
+    let options = ExportOptions { command: command(), ..options };
+    let gate = check.gate()?;
+    atomic::recover(&out).with_context(|| out.display().to_string())?;
+    let tuned = out.join(TUNING).is_file();
+    let bundle = bundle::prepare(&checkpoint, &out, &options)?;
+    match gate {
+        None => {
+            if !bundle.has_probe() {
+                eprintln!(
+                    "warning: the checkpoint has no probe, so `protoseg check` has nothing to compare with"
+                );
+            }
+            report(&bundle.write(|_, _| Ok(()))?, &out)?;
+        }
+        Some(_) if !bundle.has_probe() => {
+            return Err(anyhow!(
+                "{}: the checkpoint has no probe, so its bundle cannot be checked; --no-check exports without a check",
+                out.display()
+            ));
+        }
+        Some(gate) => {
+            let signals = StopSignals::catch()?;
+            let mut lines = String::new();
+            bundle.write(|folder, manifest| {
+                report(manifest, folder)?;
+                lines = gate.judge(folder, &out, &signals)?;
+                Ok(())
+            })?;
+            print(&lines)?;
         }
     }
-}
-
-fn run(Arguments { checkpoint, out, options }: Arguments) -> Result<()> {
-    let options = ExportOptions { command: command(), ..options };
-    let manifest = bundle::write(&checkpoint, &out, &options)?;
-    if manifest.probe_sha256.is_none() {
+    if tuned {
         eprintln!(
-            "warning: the checkpoint has no probe, so `protoseg check` has nothing to compare with"
+            "warning: the tuning of the older bundle was removed with it; run `protoseg tune` again"
         );
     }
-    report(&manifest, &out)
+    Ok(())
 }
 
-/// Prints one line for each file: name, kind, precision, size, inputs and outputs.
-fn report(manifest: &Manifest, out: &Path) -> Result<()> {
+/// Writes text to the standard output.
+fn print(text: &str) -> Result<()> {
+    io::stdout().lock().write_all(text.as_bytes()).context("cannot write to the standard output")
+}
+
+/// Prints one line for each file of a folder: name, kind, precision, size, inputs and outputs.
+fn report(manifest: &Manifest, folder: &Path) -> Result<()> {
     let size = |name: &str| {
-        let path = out.join(name);
+        let path = folder.join(name);
         path.metadata().map(|data| data.len()).with_context(|| path.display().to_string())
     };
     let mut stdout = io::stdout().lock();

@@ -232,8 +232,12 @@ impl FrameOption {
             "a frame of {height}x{width} pixels is too large for one graph; the longest side is \
              {LONGEST_SIDE}"
         );
-        let windows = match model.window {
-            Some(window) => WindowPlan::new(height, width, window, model.grid)?.count(),
+        let plan = match model.window {
+            Some(window) => WindowPlan::new([height, width], window, model.grid, model.blend)?,
+            None => None,
+        };
+        let windows = match plan {
+            Some(plan) => plan.count(),
             None => {
                 ensure!(
                     height.min(width) >= MIN_SIDE,
@@ -241,7 +245,7 @@ impl FrameOption {
                      side is {MIN_SIDE}"
                 );
                 ensure!(
-                    max_windows.is_none(),
+                    max_windows.is_none() || model.window.is_some(),
                     "frames are run whole, without windows: leave out :COUNT"
                 );
                 1

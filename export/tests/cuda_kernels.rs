@@ -15,7 +15,7 @@ use protoseg_models::classes::ClassTable;
 use protoseg_models::formula;
 use protoseg_models::graph::Tag;
 use protoseg_models::variant::{FrameSpec, ModelKind, Precision, Variant};
-use protoseg_models::window::{LogitGrid, Tiling, Window};
+use protoseg_models::window::{Blend, LogitGrid, Tiling, Window};
 
 const TABLE: &str = include_str!("tables/cuda_kernels.txt");
 
@@ -66,6 +66,7 @@ fn file(preset: Preset, precision: Precision) -> GraphProto {
         grid,
         window: Some(window),
         arch: Some(arch),
+        blend: Blend::Ramp,
         weights_sha256: None,
     };
     let frame =

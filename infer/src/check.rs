@@ -10,7 +10,6 @@ mod score;
 mod taps;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use protoseg_models::bundle::{Manifest, ModelFile, ProbeReference};
 use protoseg_models::errors::error_chain;
@@ -37,23 +36,18 @@ pub fn probe_cases(folder: &Path, manifest: &Manifest) -> Result<Vec<ProbeCase>,
     Ok(cases)
 }
 
-/// Runs every file of a bundle and judges each. Once `stop` is true it ends early with an
-/// incomplete report. `advance` is called after each labeled image.
+/// Runs every file of a bundle and judges each. `advance` is called after each labeled image.
 pub fn check_bundle(
     folder: &Path,
     manifest: &Manifest,
     cases: &[ProbeCase],
     images: Option<&LabeledImages>,
-    stop: &AtomicBool,
     advance: &dyn Fn(),
 ) -> CheckReport {
-    let check = |file: &ModelFile| match stop.load(Ordering::Relaxed) {
-        true => FileReport::new(file),
-        false => check(folder, manifest, file, cases),
-    };
+    let check = |file: &ModelFile| check(folder, manifest, file, cases);
     let mut files: Vec<FileReport> = manifest.files.iter().map(check).collect();
-    let scored = images
-        .map_or(Ok(()), |images| score::score(folder, manifest, images, &mut files, stop, advance));
+    let scored =
+        images.map_or(Ok(()), |images| score::score(folder, manifest, images, &mut files, advance));
     let errors: Vec<String> = scored.err().into_iter().map(|error| error_chain(&error)).collect();
     files.iter_mut().for_each(|file| file.conclude(images.is_some(), has_fp32_reference(manifest)));
     let passed = errors.is_empty() && files.iter().all(|file| file.verdict != Verdict::Failed);

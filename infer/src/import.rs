@@ -15,7 +15,7 @@ use protoseg_models::classes::{ClassTable, IGNORE_INDEX};
 use protoseg_models::errors::FileError;
 use protoseg_models::probe::ProbeCase;
 use protoseg_models::variant::{ModelKind, Precision, Variant};
-use protoseg_models::window::{LogitGrid, Tiling, Window};
+use protoseg_models::window::{Blend, LogitGrid, Tiling, Window};
 use protoseg_models::{atomic, bundle_output, digest, probe};
 
 pub use self::error::ImportError;
@@ -152,6 +152,7 @@ fn inspect(path: &Path, request: &ImportOptions) -> Result<InspectedModel, Impor
         grid: found,
         window,
         arch: None,
+        blend: Blend::Ramp,
         weights_sha256: None,
     };
     let form = Variant { kind, precision: request.precision, frame: None, quantization: None };

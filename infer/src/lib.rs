@@ -40,6 +40,7 @@ mod kernels;
 pub mod machine;
 pub mod pipeline;
 mod preprocess;
+pub mod seams;
 pub mod segmenter;
 pub mod session;
 pub mod stage;

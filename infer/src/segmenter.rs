@@ -44,6 +44,7 @@ pub struct Segmenter {
     frames: Vec<FrameFile>,
     unknown_fields: Vec<String>,
     window: Option<Window>,
+    one_tile_size: bool,
     batch: usize,
     times: StageTimes,
     /// Pixels of tiles or of a padded image.
@@ -152,6 +153,7 @@ impl Segmenter {
             frames: Vec::new(),
             unknown_fields: Vec::new(),
             window,
+            one_tile_size: matches!(sizes, InputSizes::One(_)) || config.input_size.is_some(),
             batch: config.batch.map_or(1, NonZeroUsize::get),
             times: StageTimes::default(),
             pixels: Vec::new(),
@@ -226,10 +228,8 @@ impl Segmenter {
     /// image's: more than 1 where windows overlap or reach beyond it.
     pub fn tiling(&self, [height, width]: [usize; 2]) -> Result<(usize, f64), SegmentError> {
         let pixels = height as f64 * width as f64;
-        let (count, tile) = match self.window {
-            Some(window) => {
-                (WindowPlan::new(height, width, window, self.model.grid)?.count(), [window.size; 2])
-            }
+        let (count, tile) = match self.plan([height, width])? {
+            Some(plan) => (plan.count(), plan.tile_size()),
             None => (1, self.sizes.padded([height, width])?),
         };
         Ok((count, count as f64 * tile[0] as f64 * tile[1] as f64 / pixels))
@@ -261,9 +261,11 @@ impl Segmenter {
         if let Some(frame) = self.frames.iter_mut().find(|frame| frame.takes(size, outputs)) {
             return frame.predict(image.pixels(), outputs, &mut self.times);
         }
-        match (self.kind, self.window) {
-            (ModelKind::Labels, _) => self.predict_labels(&image),
-            (_, Some(window)) if !outputs.logits => self.predict_rolling(&image, window, outputs),
+        if self.kind == ModelKind::Labels {
+            return self.predict_labels(&image);
+        }
+        match self.plan(size)? {
+            Some(plan) if !outputs.logits => self.predict_rolling(&image, &plan, outputs),
             _ => {
                 let logits = self.logits(&image)?;
                 Ok(self.times.timed(Stage::Stitch, || logits.predict(outputs)))
@@ -292,8 +294,8 @@ impl Segmenter {
         if self.frames.iter().any(|frame| frame.takes([height, width], outputs)) {
             return Ok(RawPrediction::Final(self.predict(image, outputs)?));
         }
-        let Some(window) = self.window else { return self.predict_raw(&image) };
-        let [rows, columns] = WindowPlan::new(height, width, window, self.model.grid)?.logit_size();
+        let Some(plan) = self.plan([height, width])? else { return self.predict_raw(&image) };
+        let [rows, columns] = plan.logit_size();
         let count = rows.saturating_mul(columns).saturating_mul(self.model.classes.count());
         if count <= MAX_DEFERRED_LOGITS {
             self.predict_raw(&image)
@@ -308,12 +310,9 @@ impl Segmenter {
             return Err(SegmentError::NoLogits);
         }
         let size = image.checked_size()?;
-        let (map, padded) = match self.window {
+        let (map, padded) = match self.plan(size)? {
             None => self.whole_logits(image)?,
-            Some(window) => self.stitched_logits(
-                image,
-                &WindowPlan::new(size[0], size[1], window, self.model.grid)?,
-            )?,
+            Some(plan) => self.stitched_logits(image, &plan)?,
         };
         if !self.times.timed(Stage::Stitch, || map.is_finite()) {
             return Err(SegmentError::NotFinite);
@@ -370,28 +369,27 @@ impl Segmenter {
             Ok(())
         })?;
         let map = self.times.timed(Stage::Stitch, || stitcher.finish());
-        Ok((map, [plan.rows.padded, plan.columns.padded]))
+        Ok((map, plan.padded()))
     }
 
     /// Predicts pixels as soon as their logits are complete.
     fn predict_rolling(
         &mut self,
         image: &ImageView<'_>,
-        window: Window,
+        plan: &WindowPlan,
         outputs: Outputs,
     ) -> Result<Prediction, SegmentError> {
         let size = image.size();
-        let plan = WindowPlan::new(size[0], size[1], window, self.model.grid)?;
-        let frame = self.geometry(size, [plan.rows.padded, plan.columns.padded]);
+        let frame = self.geometry(size, plan.padded());
         let classes = self.model.classes.count();
         let merger =
-            self.times.timed(Stage::Stitch, || RollingMerger::new(&plan, classes, &frame, outputs));
+            self.times.timed(Stage::Stitch, || RollingMerger::new(plan, classes, &frame, outputs));
         let mut merger = merger.ok_or_else(|| too_large(image))?;
-        self.run_windows(image, &plan, |logits| merger.add(logits))?;
+        self.run_windows(image, plan, |logits| merger.add(logits))?;
         Ok(merger.prediction)
     }
 
-    /// Runs the windows of an image in batches, and hands over their logits, `[n, classes, l, l]`,
+    /// Runs the windows of an image in batches, and hands over their logits, `[n, classes, l, m]`,
     /// in the plan's order.
     fn run_windows(
         &mut self,
@@ -399,16 +397,16 @@ impl Segmenter {
         plan: &WindowPlan,
         mut take: impl FnMut(&[f32]) -> Result<(), SegmentError>,
     ) -> Result<(), SegmentError> {
-        let (size, side) = (plan.window.size, plan.window_logits());
+        let (size, [rows, columns]) = (plan.tile_size(), plan.tile_logits());
         let classes = self.model.classes.count();
         let starts: Vec<[usize; 2]> = plan.starts().collect();
         for starts in starts.chunks(self.batch) {
-            self.copy_tiles(image, starts, [size; 2])?;
-            let expected = [starts.len(), classes, side, side];
+            self.copy_tiles(image, starts, size)?;
+            let expected = [starts.len(), classes, rows, columns];
             let mut stitching = Duration::ZERO;
             let Self { runner, times, pixels, .. } = self;
             let taken = timed_run(times, runner, |runner| {
-                runner.run_with_logits(pixels, [starts.len(), size, size], |shape, logits| {
+                runner.run_with_logits(pixels, [starts.len(), size[0], size[1]], |shape, logits| {
                     if shape != expected {
                         return Err(SegmentError::Shape { found: shape.to_vec(), expected });
                     }
@@ -452,6 +450,8 @@ impl Segmenter {
             sizes: self.sizes,
             window: self.window,
             grid: self.model.grid,
+            blend: self.model.blend,
+            one_tile_size: self.one_tile_size,
             classes: self.model.classes.count(),
             frames: self.frame_sizes(),
         }
@@ -463,14 +463,15 @@ impl Segmenter {
         if let Some(frame) = self.frames.iter().find(|frame| frame.size() == size) {
             return frame.profile();
         }
-        let (count, [height, width]) = match self.window {
-            Some(window) => {
-                let plan = WindowPlan::new(size[0], size[1], window, self.model.grid)?;
-                (plan.count().min(self.batch), [window.size; 2])
-            }
+        let (count, [height, width]) = match self.plan(size)? {
+            Some(plan) => (plan.count().min(self.batch), plan.tile_size()),
             None => (1, self.sizes.padded(size)?),
         };
         Ok(self.runner.profile([count, height, width])?)
+    }
+
+    fn plan(&self, size: [usize; 2]) -> Result<Option<WindowPlan>, SegmentError> {
+        self.tiler().window_plan(size)
     }
 
     /// Returns how the logits of a padded image lie over it.
@@ -741,11 +742,13 @@ fn fingerprint_of_file(model: &Model, path: &Path) -> io::Result<String> {
 }
 
 fn digest_of(model: &Model, file: &str, data: Option<&str>, adapter: Option<&Adapter>) -> String {
-    let Model { classes, ignore, grid, .. } = model;
+    let Model { classes, ignore, grid, blend, .. } = model;
     let data = data.unwrap_or_default();
-    digest::sha256_bytes(
-        format!("{file}\n{data}\n{adapter:?}\n{classes:?}\n{ignore}\n{grid:?}").as_bytes(),
-    )
+    let mut facts = format!("{file}\n{data}\n{adapter:?}\n{classes:?}\n{ignore}\n{grid:?}");
+    if !blend.is_mean() {
+        facts.push_str(&format!("\n{blend:?}"));
+    }
+    digest::sha256_bytes(facts.as_bytes())
 }
 
 /// Names the first field in which two descriptions of one model differ; name and windows may.
@@ -754,6 +757,7 @@ fn first_difference(manifest: &Model, own: &Model) -> Option<&'static str> {
         ("version", manifest.version == own.version),
         ("classes", manifest.classes == own.classes),
         ("grid", manifest.grid == own.grid),
+        ("blend", manifest.blend == own.blend),
         ("arch", manifest.arch == own.arch),
         ("weights_sha256", manifest.weights_sha256 == own.weights_sha256),
     ];

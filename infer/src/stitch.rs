@@ -1,4 +1,4 @@
-//! Stitching: logits of windows on the common grid, averaged where windows overlap.
+//! Stitching: logits of windows on the common grid, blended where windows overlap.
 
 use std::ops::Range;
 
@@ -45,14 +45,14 @@ pub(crate) fn are_finite(logits: &[f32]) -> bool {
     logits.chunks(256).all(|logits| logits.iter().fold(true, |all, logit| all & logit.is_finite()))
 }
 
-/// Adds windows in the plan's order, and divides by their number.
+/// Adds weighted windows in the plan's order, and divides by the sum of their weights.
 #[derive(Debug)]
 pub struct Stitcher {
-    /// Side of a window's logits.
-    side: usize,
     starts: Vec<[usize; 2]>,
-    /// Number of windows that cover each row and column.
-    cover: [Vec<f32>; 2],
+    /// Weights of a window's rows and columns of logits.
+    weights: [Vec<f32>; 2],
+    /// Sums of weights over each row and column of the frame.
+    sums: [Vec<f32>; 2],
     added: usize,
     /// Row of the frame that is the first in the buffer.
     top: usize,
@@ -69,7 +69,7 @@ impl Stitcher {
 
     /// Holds no more than the rows of a window and one more; rows above are dropped.
     pub(crate) fn rolling(plan: &WindowPlan, classes: usize) -> Option<Self> {
-        Self::holding(plan, classes, plan.logit_size()[0].min(plan.window_logits() + 1))
+        Self::holding(plan, classes, plan.logit_size()[0].min(plan.tile_logits()[0] + 1))
     }
 
     fn holding(plan: &WindowPlan, classes: usize, height: usize) -> Option<Self> {
@@ -79,12 +79,10 @@ impl Stitcher {
         data.try_reserve_exact(count).ok()?;
         data.resize(count, 0.0);
         let sum = LogitMap { classes, height, width, data };
-        let cover =
-            plan.coverage().map(|cover| cover.into_iter().map(|count| count as f32).collect());
         Some(Self {
-            side: plan.window_logits(),
             starts: plan.logit_starts().collect(),
-            cover,
+            weights: plan.weights(),
+            sums: plan.weight_sums(),
             added: 0,
             top: 0,
             averaged: 0,
@@ -92,33 +90,32 @@ impl Stitcher {
         })
     }
 
-    /// Adds the next windows of the plan, `[n, classes, l, l]` with l =
-    /// [`WindowPlan::window_logits`].
+    /// Adds the next windows of the plan, `[n, classes, l, m]` with `[l, m]` =
+    /// [`WindowPlan::tile_logits`].
     pub fn add(&mut self, windows: &[f32]) {
-        let side = self.side;
         let LogitMap { classes, height, width, .. } = self.sum;
+        let [down, across] = &self.weights;
+        let size = down.len() * across.len();
         let (starts, held) = (&self.starts[self.added..], self.top);
         self.sum.data.par_chunks_exact_mut(height * width).enumerate().for_each(
             |(class, plane)| {
-                for (window, &[top, left]) in
-                    windows.chunks_exact(classes * side * side).zip(starts)
-                {
-                    let logits = &window[class * side * side..][..side * side];
-                    for (row, logits) in logits.chunks_exact(side).enumerate() {
-                        for (sum, logit) in plane[(top - held + row) * width + left..][..side]
-                            .iter_mut()
-                            .zip(logits)
-                        {
-                            *sum += logit;
+                for (window, &[top, left]) in windows.chunks_exact(classes * size).zip(starts) {
+                    let logits = &window[class * size..][..size];
+                    let rows = logits.chunks_exact(across.len()).zip(down).enumerate();
+                    for (row, (logits, down)) in rows {
+                        let sums = &mut plane[(top - held + row) * width + left..];
+                        for ((sum, logit), across) in sums.iter_mut().zip(logits).zip(across) {
+                            *sum += logit * (down * across);
                         }
                     }
                 }
             },
         );
-        self.added += windows.len() / (classes * side * side);
+        self.added += windows.len() / (classes * size);
     }
 
-    /// Returns the logits of the frame: at each position, the mean over the windows that cover it.
+    /// Returns the logits of the frame: at each position, the weighted mean over the windows
+    /// that cover it.
     pub fn finish(mut self) -> LogitMap {
         self.finish_rows();
         self.sum
@@ -128,7 +125,7 @@ impl Stitcher {
     /// done.
     pub(crate) fn finish_rows(&mut self) -> usize {
         let LogitMap { height, width, .. } = self.sum;
-        let [rows, columns] = &self.cover;
+        let [rows, columns] = &self.sums;
         let done = self.starts.get(self.added).map_or(rows.len(), |&[top, _]| top);
         let (held, new) = (self.top, self.averaged..done);
         if !new.is_empty() {
@@ -167,56 +164,69 @@ impl Stitcher {
 #[cfg(test)]
 mod tests {
     use protoseg_models::random::Stream;
-    use protoseg_models::window::{LogitGrid, Window};
+    use protoseg_models::window::{Blend, LogitGrid, Window, WindowAxis};
 
     use super::*;
 
     /// Random logits of every window.
     fn windows(plan: &WindowPlan, classes: usize) -> Vec<f32> {
-        let side = plan.window_logits();
+        let [rows, columns] = plan.tile_logits();
         let stream = Stream::keyed(&[11]);
-        (0..plan.count() * classes * side * side)
+        (0..plan.count() * classes * rows * columns)
             .map(|index| stream.below(index as u64, 2000) as f32 - 1000.0)
             .collect()
     }
 
     #[test]
-    fn overlaps_are_means() {
+    fn overlaps_are_weighted_means() {
         let half_pixel = LogitGrid { stride: 4, encoder_stride: 16, align_corners: false };
         let aligned = LogitGrid { stride: 4, encoder_stride: 8, align_corners: true };
-        for (height, width, window, grid) in [
-            (50, 117, Window { size: 48, stride: 32 }, half_pixel),
-            (20, 20, Window { size: 32, stride: 16 }, half_pixel),
-            (33, 90, Window { size: 33, stride: 12 }, aligned),
+        for (size, window, grid) in [
+            ([50, 117], Window { size: 48, stride: 32 }, half_pixel),
+            ([20, 40], Window { size: 32, stride: 16 }, half_pixel),
+            ([20, 117], Window { size: 48, stride: 32 }, half_pixel),
+            ([33, 90], Window { size: 33, stride: 12 }, aligned),
         ] {
-            let plan = WindowPlan::new(height, width, window, grid).unwrap();
-            let (classes, side) = (3, plan.window_logits());
-            let logits = windows(&plan, classes);
-            for batch in [1, 2, plan.count()] {
-                let mut stitcher = Stitcher::new(&plan, classes).unwrap();
-                logits.chunks(batch * classes * side * side).for_each(|batch| stitcher.add(batch));
-                let map = stitcher.finish();
-                assert_eq!([map.height, map.width], plan.logit_size());
-                for (index, &logit) in map.data.iter().enumerate() {
-                    let (class, row, column) = (
-                        index / (map.height * map.width),
-                        index / map.width % map.height,
-                        index % map.width,
-                    );
-                    let here: Vec<f32> = plan
-                        .starts()
-                        .enumerate()
-                        .filter_map(|(window, [top, left])| {
-                            let row = (row * 4).checked_sub(top)? / 4;
-                            let column = (column * 4).checked_sub(left)? / 4;
-                            let inside = row < side && column < side;
-                            inside.then(|| {
-                                logits[((window * classes + class) * side + row) * side + column]
-                            })
-                        })
-                        .collect();
-                    assert_eq!(logit, here.iter().sum::<f32>() / here.len() as f32);
+            for blend in [Blend::Mean, Blend::Ramp] {
+                check_blending(&WindowPlan::new(size, window, grid, blend).unwrap().unwrap());
+            }
+        }
+    }
+
+    fn check_blending(plan: &WindowPlan) {
+        let (classes, [rows, columns]) = (3, plan.tile_logits());
+        let logits = windows(plan, classes);
+        // From the nearer edge, 1 at the edge; sides without overlap have no weights.
+        let weight = |axis: &WindowAxis, index: usize, side: usize| match plan.blend {
+            Blend::Ramp if axis.starts.len() > 1 => index.min(side - 1 - index) as f32 + 1.0,
+            _ => 1.0,
+        };
+        for batch in [1, 2, plan.count()] {
+            let mut stitcher = Stitcher::new(plan, classes).unwrap();
+            logits.chunks(batch * classes * rows * columns).for_each(|batch| stitcher.add(batch));
+            let map = stitcher.finish();
+            assert_eq!([map.height, map.width], plan.logit_size());
+            for (index, &logit) in map.data.iter().enumerate() {
+                let class = index / (map.height * map.width);
+                let (row, column) = (index / map.width % map.height, index % map.width);
+                let (mut sum, mut weights) = (0.0, 0.0);
+                for (window, [top, left]) in plan.starts().enumerate() {
+                    let inside = |at: usize, start: usize, side: usize| {
+                        (at * 4).checked_sub(start).map(|at| at / 4).filter(|&at| at < side)
+                    };
+                    let (Some(row), Some(column)) =
+                        (inside(row, top, rows), inside(column, left, columns))
+                    else {
+                        continue;
+                    };
+                    let here =
+                        weight(&plan.rows, row, rows) * weight(&plan.columns, column, columns);
+                    sum +=
+                        here * logits[((window * classes + class) * rows + row) * columns + column];
+                    weights += here;
                 }
+                // Whole numbers below 2^24: exact in any order.
+                assert_eq!(logit, sum / weights, "{:?}", plan.blend);
             }
         }
     }
@@ -242,7 +252,8 @@ mod tests {
     #[test]
     fn a_frame_beyond_memory_is_none() {
         let grid = LogitGrid { stride: 4, encoder_stride: 16, align_corners: false };
-        let plan = WindowPlan::new(32, 48, Window { size: 32, stride: 16 }, grid).unwrap();
+        let window = Window { size: 32, stride: 16 };
+        let plan = WindowPlan::new([32, 48], window, grid, Blend::Mean).unwrap().unwrap();
         assert!(Stitcher::new(&plan, usize::MAX / 8).is_none());
         assert!(Stitcher::new(&plan, usize::MAX / 400).is_none());
     }

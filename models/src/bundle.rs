@@ -17,7 +17,7 @@ use crate::probe::{self, ProbeCase};
 use crate::variant::Variant;
 use crate::versioned::{self, JsonError, Versioned};
 use crate::weights::WeightsError;
-use crate::window::{LogitGrid, Window};
+use crate::window::{Blend, LogitGrid, Window};
 
 /// Name of the manifest.
 pub const MANIFEST: &str = "manifest.json";
@@ -59,6 +59,9 @@ pub struct Model {
     pub grid: LogitGrid,
     /// Sliding windows; none for whole images.
     pub window: Option<Window>,
+    /// Weighting of overlapping windows, here and inside frame files.
+    #[serde(default, skip_serializing_if = "Blend::is_mean")]
+    pub blend: Blend,
     /// The network, if it is one of protoseg's.
     pub arch: Option<Arch>,
     /// SHA-256 of the weights that the model was exported from.

@@ -49,16 +49,19 @@ pub fn resolve(out: &Path, source: &Path) -> Result<PathBuf, BundleOutputError> 
         return Err(occupied(out, reason));
     }
     if place.is_dir() {
-        let empty = place.read_dir().map_err(FileError::at(out))?.next().is_none();
+        let entries = place.read_dir().map_err(FileError::at(out))?;
+        let first = entries.flatten().map(|entry| entry.file_name()).min();
         match Manifest::read(&place) {
             Ok(_) => {}
-            Err(BundleError::Absent(_)) if empty => {}
             Err(BundleError::Absent(_)) => {
-                refuse_checkpoint(out)?;
-                let reason = format!(
-                    "holds files but no {MANIFEST} of a bundle; name another folder or remove it"
-                );
-                return Err(occupied(out, reason));
+                if let Some(name) = first {
+                    refuse_checkpoint(out)?;
+                    let name = name.to_string_lossy();
+                    let reason = format!(
+                        "holds `{name}` but no {MANIFEST} of a bundle; name another folder or remove it"
+                    );
+                    return Err(occupied(out, reason));
+                }
             }
             Err(source) => return Err(BundleOutputError::Unreadable { out: out.into(), source }),
         }
@@ -69,7 +72,7 @@ pub fn resolve(out: &Path, source: &Path) -> Result<PathBuf, BundleOutputError> 
 }
 
 /// Refuses a checkpoint folder, even one that the bundle is not exported from.
-pub fn refuse_checkpoint(out: &Path) -> Result<(), BundleOutputError> {
+fn refuse_checkpoint(out: &Path) -> Result<(), BundleOutputError> {
     if out.join(checkpoint::ARCH).is_file() {
         let reason = "is a checkpoint and cannot hold the bundle; name a folder of its own";
         return Err(occupied(out, reason));

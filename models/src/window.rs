@@ -2,9 +2,11 @@
 //! inference.
 //!
 //! Window starts are multiples of the logit stride, so the logit grids of all windows of a frame
-//! coincide: overlaps are averaged at logit resolution and upsampled once. A frame is padded at the
+//! coincide: overlaps are blended at logit resolution and upsampled once. A frame is padded at the
 //! bottom and right by edge replication until the last window, shifted inside, starts on the grid
-//! too.
+//! too. A frame that fits into one window is run whole, and a side that is shorter than a window
+//! gets windows of its own length, padded to the stride alone: replicated edges that fill the rest
+//! of a window cost accuracy and time.
 
 use std::fmt;
 use std::str::FromStr;
@@ -92,6 +94,34 @@ impl Tiling {
             Self::Whole => None,
             Self::Windows(window) => Some(window),
         }
+    }
+}
+
+/// Weighting of windows where they overlap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Blend {
+    /// All windows count alike. Labels change at the windows' edges, where a network sees least.
+    #[default]
+    Mean,
+    /// A window counts by the distance from its edge, along each side: 1 at the edge, one more for
+    /// each logit towards the middle.
+    Ramp,
+}
+
+impl Blend {
+    /// True where all windows count alike.
+    pub fn is_mean(&self) -> bool {
+        *self == Self::Mean
+    }
+
+    /// Returns the weights of a window's logits along one side.
+    fn weights(self, logits: usize) -> Vec<f32> {
+        let weight = |index: usize| match self {
+            Self::Mean => 1.0,
+            Self::Ramp => (index + 1).min(logits - index) as f32,
+        };
+        (0..logits).map(weight).collect()
     }
 }
 
@@ -251,17 +281,29 @@ fn least_common_multiple(a: usize, b: usize) -> usize {
 pub struct WindowAxis {
     /// Length after padding, in pixels.
     pub padded: usize,
+    /// Length of each window in pixels.
+    pub size: usize,
     /// First pixel of each window, ascending.
     pub starts: Vec<usize>,
 }
 
 impl WindowAxis {
     /// Places windows that [`LogitGrid::check`] accepted over a length of pixels.
-    pub fn new(length: usize, window: Window, grid: LogitGrid) -> Self {
+    fn new(length: usize, window: Window, grid: LogitGrid) -> Self {
         let beyond = length.saturating_sub(window.size).next_multiple_of(grid.stride);
         let count = beyond.div_ceil(window.stride) + 1;
         let starts = (0..count).map(|index| (index * window.stride).min(beyond)).collect();
-        Self { padded: window.size + beyond, starts }
+        Self { padded: window.size + beyond, size: window.size, starts }
+    }
+
+    fn overlaps(&self) -> bool {
+        self.starts.windows(2).any(|pair| pair[1] - pair[0] < self.size)
+    }
+
+    /// Shortens the window of a side that is shorter than it.
+    fn shortened(length: usize, window: Window, grid: LogitGrid) -> Self {
+        let size = window.size.min(grid.round_up(length.max(MIN_SIDE)));
+        Self::new(length, Window { size, ..window }, grid)
     }
 }
 
@@ -269,10 +311,11 @@ impl WindowAxis {
 ///
 /// ```
 /// use protoseg_models::arch::{Arch, Preset};
-/// use protoseg_models::window::{LogitGrid, WindowPlan};
+/// use protoseg_models::window::{Blend, LogitGrid, WindowPlan};
 ///
 /// let grid = LogitGrid::from_arch(Arch::new(Preset::DeepLabV3PlusResNet101, 19)?);
-/// let plan = WindowPlan::new(1024, 2048, grid.default_window(), grid)?;
+/// let plan = WindowPlan::new([1024, 2048], grid.default_window(), grid, Blend::Ramp)?;
+/// let plan = plan.ok_or("the frame fits into one window")?;
 /// assert_eq!(plan.count(), 8);
 /// assert_eq!(plan.starts().last(), Some([256, 1280])); // shifted inside the frame
 /// assert_eq!(plan.logit_size(), [257, 513]); // of 1025 x 2049 pixels after padding
@@ -284,29 +327,61 @@ pub struct WindowPlan {
     pub rows: WindowAxis,
     /// Windows along the width.
     pub columns: WindowAxis,
-    /// Size and stride of the windows.
-    pub window: Window,
     /// Grid of the network.
     pub grid: LogitGrid,
+    /// Weighting of overlaps.
+    pub blend: Blend,
 }
 
 impl WindowPlan {
-    /// Places windows over a frame.
+    /// Places windows over a frame `[height, width]`; a side that is shorter than a window gets
+    /// shorter windows. None where the frame fits into one window: it is run whole.
     pub fn new(
-        height: usize,
-        width: usize,
+        [height, width]: [usize; 2],
         window: Window,
         grid: LogitGrid,
+        blend: Blend,
+    ) -> Result<Option<Self>, WindowError> {
+        grid.check(window)?;
+        if height.max(width) <= window.size {
+            return Ok(None);
+        }
+        let rows = WindowAxis::shortened(height, window, grid);
+        let columns = WindowAxis::shortened(width, window, grid);
+        Ok(Some(Self { rows, columns, grid, blend }))
+    }
+
+    /// The same for a network that takes windows of one size alone: shorter sides are padded.
+    pub fn of_fixed_size(
+        [height, width]: [usize; 2],
+        window: Window,
+        grid: LogitGrid,
+        blend: Blend,
     ) -> Result<Self, WindowError> {
         grid.check(window)?;
         let rows = WindowAxis::new(height, window, grid);
         let columns = WindowAxis::new(width, window, grid);
-        Ok(Self { rows, columns, window, grid })
+        Ok(Self { rows, columns, grid, blend })
     }
 
     /// Returns the number of windows.
     pub fn count(&self) -> usize {
         self.rows.starts.len() * self.columns.starts.len()
+    }
+
+    /// Returns the height and width of the frame after padding, in pixels.
+    pub fn padded(&self) -> [usize; 2] {
+        [self.rows.padded, self.columns.padded]
+    }
+
+    /// Returns the height and width of each window in pixels.
+    pub fn tile_size(&self) -> [usize; 2] {
+        [self.rows.size, self.columns.size]
+    }
+
+    /// Returns the height and width of each window's logits.
+    pub fn tile_logits(&self) -> [usize; 2] {
+        self.tile_size().map(|side| self.grid.logits(side))
     }
 
     /// Iterates over the first row and column of each window in pixels, row by row.
@@ -317,12 +392,7 @@ impl WindowPlan {
 
     /// Returns the height and width of the frame's logit map.
     pub fn logit_size(&self) -> [usize; 2] {
-        [self.grid.logits(self.rows.padded), self.grid.logits(self.columns.padded)]
-    }
-
-    /// Returns the side of a window's logit map.
-    pub fn window_logits(&self) -> usize {
-        self.grid.logits(self.window.size)
+        self.padded().map(|side| self.grid.logits(side))
     }
 
     /// Iterates over the first row and column of each window in the frame's logit map.
@@ -330,20 +400,29 @@ impl WindowPlan {
         self.starts().map(|start| start.map(|pixel| pixel / self.grid.stride))
     }
 
-    /// Returns the number of windows over each logit row and column; the product of the two is the
-    /// number over a position.
-    pub fn coverage(&self) -> [Vec<usize>; 2] {
-        let [height, width] = self.logit_size();
-        let count = |axis: &WindowAxis, length: usize| {
-            let mut cover = vec![0; length];
+    /// Returns the weights of a window's logits, of its rows and of its columns; the product of the
+    /// two is the weight of a logit. All are 1 where nothing overlaps.
+    pub fn weights(&self) -> [Vec<f32>; 2] {
+        [&self.rows, &self.columns].map(|axis| {
+            let blend = if axis.overlaps() { self.blend } else { Blend::Mean };
+            blend.weights(self.grid.logits(axis.size))
+        })
+    }
+
+    /// Returns the sum of weights over each logit row and column of the frame; the product of the
+    /// two is the sum over a position.
+    pub fn weight_sums(&self) -> [Vec<f32>; 2] {
+        let [down, across] = self.weights();
+        let sums = |axis: &WindowAxis, weights: &[f32]| {
+            let mut sums = vec![0.0; self.grid.logits(axis.padded)];
             for start in &axis.starts {
-                for covered in &mut cover[start / self.grid.stride..][..self.window_logits()] {
-                    *covered += 1;
+                for (sum, weight) in sums[start / self.grid.stride..].iter_mut().zip(weights) {
+                    *sum += weight;
                 }
             }
-            cover
+            sums
         };
-        [count(&self.rows, height), count(&self.columns, width)]
+        [sums(&self.rows, &down), sums(&self.columns, &across)]
     }
 }
 
@@ -356,20 +435,25 @@ mod tests {
 
     #[test]
     fn cityscapes_frames_get_eight_windows() {
-        let plan = WindowPlan::new(1024, 2048, ALIGNED.default_window(), ALIGNED).unwrap();
+        let plan = WindowPlan::new([1024, 2048], ALIGNED.default_window(), ALIGNED, Blend::Mean)
+            .unwrap()
+            .unwrap();
         assert_eq!((plan.rows.padded, plan.rows.starts.as_slice()), (1025, [0, 256].as_slice()));
         assert_eq!(
             (plan.columns.padded, plan.columns.starts.as_slice()),
             (2049, [0, 512, 1024, 1280].as_slice())
         );
         assert_eq!(plan.logit_size(), [257, 513]);
-        let plan = WindowPlan::new(1024, 2048, HALF_PIXEL.default_window(), HALF_PIXEL).unwrap();
+        let plan =
+            WindowPlan::new([1024, 2048], HALF_PIXEL.default_window(), HALF_PIXEL, Blend::Mean)
+                .unwrap()
+                .unwrap();
         assert_eq!((plan.rows.padded, plan.columns.padded, plan.count()), (1024, 2048, 8));
         assert_eq!(plan.logit_size(), [256, 512]);
     }
 
     #[test]
-    fn coverage_of_every_length_equals_a_brute_force_count() {
+    fn weights_of_every_length_equal_a_brute_force_sum() {
         for (grid, window) in [
             (ALIGNED, Window { size: 33, stride: 20 }),
             (ALIGNED, Window { size: 65, stride: 64 }),
@@ -378,30 +462,58 @@ mod tests {
         ] {
             grid.check(window).unwrap();
             for length in 1..=2 * window.size + grid.stride {
-                let plan = WindowPlan::new(length, 1, window, grid).unwrap();
-                let WindowAxis { padded, starts } = &plan.rows;
-                assert!(
-                    *padded >= length && *padded < length.max(window.size) + grid.stride,
-                    "{length}: {padded}"
-                );
-                // Logit g of a window lies at pixel start + 4 g of the frame.
-                let mut seen = vec![0; plan.logit_size()[0]];
-                for start in starts {
-                    assert_eq!(start % grid.stride, 0);
-                    assert!(start + window.size <= *padded);
-                    for step in 0..grid.logits(window.size) {
-                        seen[(start + step * grid.stride) / grid.stride] += 1;
-                    }
+                for blend in [Blend::Mean, Blend::Ramp] {
+                    let fixed = WindowPlan::of_fixed_size([length, 1], window, grid, blend);
+                    check_weights(&fixed.unwrap(), length, window);
+                    let plan = WindowPlan::new([length, 100], window, grid, blend).unwrap();
+                    check_weights(&plan.unwrap(), length, window);
                 }
-                assert_eq!(plan.coverage()[0], seen, "length {length}");
-                assert!(seen.iter().all(|&count| count > 0), "length {length} leaves gaps");
-                assert!(
-                    starts
-                        .windows(2)
-                        .all(|pair| pair[0] < pair[1] && pair[1] - pair[0] <= window.stride)
-                );
             }
         }
+    }
+
+    fn check_weights(plan: &WindowPlan, length: usize, window: Window) {
+        let (grid, WindowAxis { padded, size, starts }) = (plan.grid, &plan.rows);
+        assert!(
+            *padded >= length && *padded < length.max(*size) + grid.stride,
+            "{length}: {padded}"
+        );
+        assert!(*size == window.size || (*size < window.size && starts == &[0]));
+        grid.check(Window { size: *size, stride: grid.stride }).unwrap();
+        // Logit g of a window lies at pixel start + 4 g of the frame.
+        let logits = grid.logits(*size);
+        let ramp = plan.blend == Blend::Ramp
+            && starts.iter().zip(&starts[1..]).any(|(one, next)| next - one < *size);
+        let mut sums = vec![0.0; plan.logit_size()[0]];
+        for start in starts {
+            assert_eq!(start % grid.stride, 0);
+            assert!(start + size <= *padded);
+            for step in 0..logits {
+                let from_edge = if step < logits / 2 { step } else { logits - 1 - step };
+                let weight = if ramp { 1.0 + from_edge as f32 } else { 1.0 };
+                sums[(start + step * grid.stride) / grid.stride] += weight;
+            }
+        }
+        assert_eq!(plan.weight_sums()[0], sums, "length {length}");
+        assert!(sums.iter().all(|&sum| sum > 0.0), "length {length} leaves gaps");
+        let steps = starts.windows(2).map(|pair| pair[1] - pair[0]);
+        assert!(steps.into_iter().all(|step| step > 0 && step <= window.stride));
+    }
+
+    #[test]
+    fn a_side_shorter_than_a_window_is_padded_to_the_stride_alone() {
+        let window = Window { size: 512, stride: 384 };
+        let plan = |size| WindowPlan::new(size, window, HALF_PIXEL, Blend::Ramp).unwrap();
+        assert_eq!([[180, 240], [5, 512], [512, 512]].map(plan), [None, None, None]);
+        let tile_size = |size| plan(size).unwrap().tile_size();
+        assert_eq!(tile_size([5, 1000]), [32, 512]);
+        assert_eq!(tile_size([510, 513]), [512, 512]);
+        let wide = plan([200, 768]).unwrap();
+        assert_eq!((wide.padded(), wide.tile_size(), wide.count()), ([208, 768], [208, 512], 2));
+        let fixed = WindowPlan::of_fixed_size([180, 240], window, HALF_PIXEL, Blend::Ramp).unwrap();
+        assert_eq!((fixed.tile_size(), fixed.count()), ([512, 512], 1));
+        let aligned = WindowPlan::new([180, 800], ALIGNED.default_window(), ALIGNED, Blend::Mean);
+        assert_eq!(aligned.unwrap().unwrap().tile_size(), [185, 769]);
     }
 
     #[test]

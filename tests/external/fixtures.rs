@@ -38,6 +38,6 @@ fn bundle(folder: &Path, preset: Preset) {
     export.arg(&checkpoint).arg("--out").arg(folder.join(preset.to_string()));
     export.args(["--window", window, "--precision", "fp32,fp16,int8,int8-trt", "--triton"]);
     export.args(["--frame", "150x200:4,97x97", "--decide", "labels,confidence,margin"]);
-    succeed(export.args(more));
+    succeed(export.arg("--no-check").args(more));
     std::fs::remove_dir_all(checkpoint).unwrap();
 }

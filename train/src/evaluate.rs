@@ -6,7 +6,7 @@ use protoseg_images::labeled::LabeledDataset;
 use protoseg_models::classes::ClassTable;
 use protoseg_models::graph::{NodeId, Tag};
 use protoseg_models::metrics::{ConfusionMatrix, Metrics};
-use protoseg_models::window::{LogitGrid, Tiling, Window, WindowPlan};
+use protoseg_models::window::{Blend, LogitGrid, MIN_SIDE, Tiling, Window, WindowPlan};
 use tch::{Kind, Tensor};
 
 use crate::method::prototypes::Prototypes;
@@ -75,11 +75,18 @@ impl<'a> Predictor<'a> {
     /// Returns the logits of every pixel `[1, classes, H, W]` of the image or padded frame.
     fn upsampled_logits(&self, pixels: &[u8], size: [usize; 2]) -> Result<Tensor> {
         let image = net::images_to_tensor(pixels, size, self.net.device())?;
-        let (logits, frame) = match self.protocol.window {
-            None => (self.logits(&image)?, size.map(|length| length as i64)),
-            Some(window) => self.window_logits(&image, size, window)?,
+        let grid = self.protocol.grid;
+        let plan = match self.protocol.window {
+            None => None,
+            Some(window) => WindowPlan::new(size, window, grid, Blend::Ramp)?,
         };
-        net::upsample(&logits, frame, self.protocol.grid.align_corners)
+        let padded = plan.as_ref().map_or(size.map(|side| side.max(MIN_SIDE)), WindowPlan::padded);
+        let frame = pad(&image, size, padded)?;
+        let logits = match &plan {
+            None => self.logits(&frame)?,
+            Some(plan) => self.window_logits(&frame, plan)?,
+        };
+        net::upsample(&logits, padded.map(|side| side as i64), grid.align_corners)
     }
 
     /// Returns the logits `[1, classes, h, w]` of an image u8 `[1, H, W, 3]`.
@@ -93,26 +100,16 @@ impl<'a> Predictor<'a> {
         }
     }
 
-    /// Returns the mean logits of all windows `[1, classes, h, w]` over the padded frame, with the size of the frame.
-    fn window_logits(
-        &self,
-        image: &Tensor,
-        [height, width]: [usize; 2],
-        window: Window,
-    ) -> Result<(Tensor, [i64; 2])> {
-        let plan = WindowPlan::new(height, width, window, self.protocol.grid)?;
-        let padded = [plan.rows.padded as i64, plan.columns.padded as i64];
-        let margins = [0, padded[1] - width as i64, 0, padded[0] - height as i64];
-        let frame = image.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?;
-        let frame = frame.f_replication_pad2d(margins)?;
-        let frame = frame.f_to_kind(Kind::Uint8)?.f_permute([0, 2, 3, 1])?;
+    /// Returns the blended logits of all windows `[1, classes, h, w]` of a padded frame.
+    fn window_logits(&self, frame: &Tensor, plan: &WindowPlan) -> Result<Tensor> {
         let [rows, columns] = plan.logit_size().map(|length| length as i64);
-        let size = window.size as i64;
-        let side = plan.window_logits() as i64;
+        let size = plan.tile_size().map(|side| side as i64);
+        let sides = plan.tile_logits().map(|side| side as i64);
+        let weights = self.outer(plan.weights())?;
         let mut sum: Option<Tensor> = None;
         for ([top, left], [logit_top, logit_left]) in plan.starts().zip(plan.logit_starts()) {
-            let tile = frame.f_narrow(1, top as i64, size)?.f_narrow(2, left as i64, size)?;
-            let logits = self.logits(&tile)?;
+            let tile = frame.f_narrow(1, top as i64, size[0])?.f_narrow(2, left as i64, size[1])?;
+            let logits = self.logits(&tile)?.f_mul(&weights)?;
             let sum = match &mut sum {
                 Some(sum) => sum,
                 None => sum.insert(Tensor::f_zeros(
@@ -120,18 +117,35 @@ impl<'a> Predictor<'a> {
                     (Kind::Float, self.net.device()),
                 )?),
             };
-            let mut place =
-                sum.f_narrow(2, logit_top as i64, side)?.f_narrow(3, logit_left as i64, side)?;
+            let mut place = sum.f_narrow(2, logit_top as i64, sides[0])?.f_narrow(
+                3,
+                logit_left as i64,
+                sides[1],
+            )?;
             let _ = place.f_add_(&logits)?;
         }
-        let [down, across] = plan.coverage().map(|counts| -> Result<Tensor> {
-            let counts: Vec<f32> = counts.into_iter().map(|count| count as f32).collect();
-            Ok(Tensor::f_from_slice(&counts)?.f_to_device(self.net.device())?)
-        });
-        let visits =
-            down?.f_reshape([1, 1, rows, 1])?.f_mul(&across?.f_reshape([1, 1, 1, columns])?)?;
-        Ok((sum.context("the frame has no windows")?.f_div(&visits)?, padded))
+        let sums = self.outer(plan.weight_sums())?;
+        Ok(sum.context("the frame has no windows")?.f_div(&sums)?)
     }
+
+    /// Returns the product of each row's value with each column's, `[1, 1, rows, columns]`.
+    fn outer(&self, [rows, columns]: [Vec<f32>; 2]) -> Result<Tensor> {
+        let on_device =
+            |values: &[f32]| Tensor::f_from_slice(values)?.f_to_device(self.net.device());
+        let down = on_device(&rows)?.f_reshape([1, 1, rows.len() as i64, 1])?;
+        Ok(down.f_mul(&on_device(&columns)?.f_reshape([1, 1, 1, columns.len() as i64])?)?)
+    }
+}
+
+/// Pads an image u8 `[1, H, W, 3]` at the bottom and right by edge replication.
+fn pad(image: &Tensor, [height, width]: [usize; 2], padded: [usize; 2]) -> Result<Tensor> {
+    if padded == [height, width] {
+        return Ok(image.shallow_clone());
+    }
+    let margins = [0, (padded[1] - width) as i64, 0, (padded[0] - height) as i64];
+    let frame = image.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?;
+    let frame = frame.f_replication_pad2d(margins)?;
+    Ok(frame.f_to_kind(Kind::Uint8)?.f_permute([0, 2, 3, 1])?)
 }
 
 fn in_255ths(shares: &Tensor) -> Result<Tensor> {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use protoseg_models::arch::{ArchError, Preset};
 use protoseg_models::{atomic, errors::error_chain, weights};
 use protoseg_train::config::{Config, reference};
@@ -139,7 +139,12 @@ struct Usage(anyhow::Error);
 
 fn main() -> ExitCode {
     environment::set_passive_waiting();
-    match run(Cli::parse()) {
+    let outcome = match protoseg_program::manual::write_if_asked(Cli::command) {
+        Ok(true) => return ExitCode::SUCCESS,
+        Ok(false) => run(Cli::parse()),
+        Err(error) => Err(error.into()),
+    };
+    match outcome {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             eprintln!("error: {}", error_chain(error.as_ref()).lines().next().unwrap_or_default());

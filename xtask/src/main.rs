@@ -1,9 +1,10 @@
-//! `cargo xtask`: setup of the native runtimes, demo, tests, CI and long proofs.
+//! `cargo xtask`: setup of the native runtimes, demo, tests, CI, tarball and long proofs.
 
 mod accuracy;
 mod ci;
 mod component;
 mod demo;
+mod dist;
 mod external;
 mod fresh;
 mod host;
@@ -15,6 +16,7 @@ mod setup;
 mod stamp;
 mod steps;
 mod test;
+mod third_party;
 mod wheel;
 
 use std::process::ExitCode;
@@ -31,6 +33,7 @@ Commands:
   demo [--data DIR]        build; then train, export and run a small model
   test [ARGS…]             build the programs and run every test; ARGS go to `cargo test`
   ci                       run the checks of the CI: fmt, house rules, clippy, doc, book, test, every bench once
+  dist                     write a tarball of the programs with man pages, completions and licenses to dist/
   prove NAME… [ARGS…]      run long proofs; without a name: list them
 
 Each command runs `setup` first, which returns at once if nothing is missing.";
@@ -67,6 +70,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         "demo" => demo::command(&root, rest),
         "test" => test::command(&root, rest),
         "ci" => ci::command(&root, rest),
+        "dist" => dist::command(&root, rest),
         "prove" => prove::command(&root, rest),
         _ => Err(Usage(format!("unknown command {command:?}\n\n{USAGE}")).into()),
     }

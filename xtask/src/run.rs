@@ -61,12 +61,17 @@ pub(crate) fn build_programs(root: &Path) -> Result<()> {
 pub(crate) fn program(root: &Path, name: &str) -> Result<Command> {
     let mut command = Command::new(programs()?.join(name));
     command.current_dir(root).env_remove("LD_LIBRARY_PATH");
-    for (variable, path) in RUNTIME_VARIABLES {
-        if std::env::var_os(variable).is_none() {
-            command.env(variable, root.join(path));
-        }
+    for (variable, _) in RUNTIME_VARIABLES {
+        command.env(variable, runtime(root, variable));
     }
     Ok(command)
+}
+
+/// Returns the path that a variable of `.cargo/config.toml` has, or would have.
+pub(crate) fn runtime(root: &Path, variable: &str) -> PathBuf {
+    let own = std::env::var_os(variable).map(PathBuf::from);
+    let path = RUNTIME_VARIABLES.iter().find(|(name, _)| *name == variable).map(|(_, path)| path);
+    own.unwrap_or_else(|| root.join(path.unwrap_or(&"")))
 }
 
 /// Prints and runs a command; a status other than 0 is an error.

@@ -2,7 +2,7 @@
 //! and upsampled inside, so that any ONNX Runtime client segments frames without further code.
 //!
 //! Only operators with a CUDA kernel at opset 17, no control flow, no shapes computed at run time.
-//! The batch size stays open. Windows are those of [`WindowPlan`], and overlaps are averaged at
+//! The batch size stays open. Windows are those of [`WindowPlan`], and overlaps are blended at
 //! logit resolution, as outside the graph.
 
 use anyhow::{Context, Result, bail, ensure};
@@ -29,7 +29,8 @@ const NODES_PER_WINDOW: usize = 3;
 pub(crate) fn check_size(network: &Network, frame: &FrameSpec, model: &Model) -> Result<()> {
     let FrameSpec { height, width, tiling, windows_at_once } = *frame;
     let Tiling::Windows(window) = tiling else { return Ok(()) };
-    let windows = WindowPlan::new(height, width, window, model.grid)?.count();
+    let plan = WindowPlan::new([height, width], window, model.grid, model.blend)?;
+    let Some(windows) = plan.map(|plan| plan.count()) else { return Ok(()) };
     let networks = windows.div_ceil(windows_at_once.max(1));
     let nodes = networks * network.graph.nodes().len() + NODES_PER_WINDOW * windows;
     let larger_batch = if networks > 1 { "a larger :COUNT of --frame, or " } else { "" };
@@ -87,14 +88,19 @@ impl FrameWriter<'_> {
         writer.set_value_name(self.network.graph.input(), signature::IMAGE);
         writer.write(normalize);
         let image = writer.value(normalize).to_owned();
-        let (map, map_size, padded) = match tiling {
-            Tiling::Whole => {
-                let (map, map_size) = self.network(normalize, &image, [height, width], "")?;
-                (map, map_size, [height, width])
+        let size = [height, width];
+        let Model { grid, blend, .. } = *self.model;
+        let plan = match tiling {
+            Tiling::Whole => None,
+            Tiling::Windows(window) => WindowPlan::new(size, window, grid, blend)?,
+        };
+        let (map, map_size, padded) = match plan {
+            None => {
+                let (map, map_size) = self.network(normalize, &image, size, "")?;
+                (map, map_size, size)
             }
-            Tiling::Windows(window) => {
-                let plan = WindowPlan::new(height, width, window, self.model.grid)?;
-                let padded = [plan.rows.padded, plan.columns.padded];
+            Some(plan) => {
+                let padded = plan.padded();
                 let image = self.pad(&image, padded);
                 (self.windows(normalize, &image, &plan)?, plan.logit_size(), padded)
             }
@@ -150,37 +156,53 @@ impl FrameWriter<'_> {
     fn windows(&mut self, normalize: NodeId, image: &str, plan: &WindowPlan) -> Result<String> {
         let at_once = self.frame.windows_at_once;
         ensure!(at_once > 0, "the network takes at least one window at once");
-        let size = plan.window.size;
+        let size = plan.tile_size();
         let starts: Vec<[usize; 2]> = plan.starts().collect();
         let mut maps = Vec::new();
         for (chunk, starts) in starts.chunks(at_once).enumerate() {
             let prefix = if chunk == 0 { String::new() } else { format!("part{}.", chunk + 1) };
-            let windows = starts.iter().zip(chunk * at_once..).map(|(&start, index)| {
-                self.slice(&format!("window{index}"), image, start, [size; 2])
-            });
+            let windows = starts
+                .iter()
+                .zip(chunk * at_once..)
+                .map(|(&start, index)| self.slice(&format!("window{index}"), image, start, size));
             let windows = windows.collect();
             let batch = self.concat(&format!("{prefix}windows"), windows, 0);
-            let (logits, logit_size) = self.network(normalize, &batch, [size; 2], &prefix)?;
+            let (logits, logit_size) = self.network(normalize, &batch, size, &prefix)?;
             ensure!(
-                logit_size == [plan.window_logits(); 2],
-                "windows of {size} pixels give logits off the network's grid"
+                logit_size == plan.tile_logits(),
+                "windows of {}x{} pixels give logits off the network's grid",
+                size[0],
+                size[1]
             );
+            let logits = self.weigh(&format!("{prefix}weighted"), logits, plan);
             maps.extend(self.split(&format!("{prefix}scores"), &logits, starts.len()));
         }
         Ok(self.blend(&maps, plan))
     }
 
-    /// Averages windows: each map is padded with zeros to the frame, and their sum is divided by
-    /// the number of windows over each position.
+    /// Multiplies the logits of windows, `[n, C, l, m]`, by the weights of their overlaps.
+    fn weigh(&mut self, name: &str, logits: String, plan: &WindowPlan) -> String {
+        let [rows, columns] = plan.weights();
+        if rows.iter().chain(&columns).all(|&weight| weight == 1.0) {
+            return logits;
+        }
+        let weights = products(&rows, &columns);
+        let shape = [1, 1, rows.len(), columns.len()];
+        let weights = self.builder.float_constant("weights", &shape, &weights);
+        self.builder.op(name, "Mul", &[&logits, &weights], vec![])
+    }
+
+    /// Blends weighted windows: each map is padded with zeros to the frame, and their sum is
+    /// divided by the sum of weights over each position.
     fn blend(&mut self, maps: &[String], plan: &WindowPlan) -> String {
         let [height, width] = plan.logit_size();
-        let side = plan.window_logits();
+        let [rows, columns] = plan.tile_logits();
         let mut sum: Option<String> = None;
         for (index, (map, [top, left])) in maps.iter().zip(plan.logit_starts()).enumerate() {
-            let placed = if [height, width] == [side; 2] {
+            let placed = if [height, width] == [rows, columns] {
                 map.clone()
             } else {
-                let pads = [0, 0, top, left, 0, 0, height - top - side, width - left - side]
+                let pads = [0, 0, top, left, 0, 0, height - top - rows, width - left - columns]
                     .map(|pad| pad as i64);
                 let pads = self.builder.int64_constant(&format!("place{index}.pads"), &pads);
                 self.builder.op(&format!("place{index}"), "Pad", &[map, &pads], vec![])
@@ -193,14 +215,11 @@ impl FrameWriter<'_> {
             });
         }
         let sum = sum.unwrap_or_default();
-        let [rows, columns] = plan.coverage();
-        if rows.iter().chain(&columns).all(|&cover| cover == 1) {
+        let [rows, columns] = plan.weight_sums();
+        if rows.iter().chain(&columns).all(|&sum| sum == 1.0) {
             return sum;
         }
-        let cover: Vec<f32> = rows
-            .iter()
-            .flat_map(|&down| columns.iter().map(move |&across| (down * across) as f32))
-            .collect();
+        let cover = products(&rows, &columns);
         let cover = self.builder.float_constant("cover", &[1, 1, height, width], &cover);
         self.builder.op("mean", "Div", &[&sum, &cover], vec![])
     }
@@ -247,4 +266,9 @@ impl FrameWriter<'_> {
         self.builder.multi_output_node(name, "Split", vec![value.to_owned()], names.clone(), axis);
         names
     }
+}
+
+/// Returns the product of each row's value with each column's, row by row.
+fn products(rows: &[f32], columns: &[f32]) -> Vec<f32> {
+    rows.iter().flat_map(|row| columns.iter().map(move |column| row * column)).collect()
 }

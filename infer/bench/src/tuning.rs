@@ -18,6 +18,7 @@ use protoseg_models::errors::FileError;
 use protoseg_models::versioned::{self, JsonError, Versioned};
 use protoseg_models::window::Tiling;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use self::search::{Candidate, TuningDecision};
 use crate::ab::AbComparison;
@@ -29,11 +30,71 @@ use crate::words::utc_time;
 
 /// `tuning.json`: results for several machines, models and goals.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "TuningFile", into = "TuningFile")]
 pub struct Tuning {
     /// Version of the format.
     pub version: String,
     /// One per machine, model and kind of scenario.
     pub entries: Vec<TuningEntry>,
+    /// Entries of the file that cannot be used; they are kept when it is written.
+    pub refused: Vec<RefusedEntry>,
+}
+
+/// An entry that cannot be used, such as one with an option of another version.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RefusedEntry {
+    /// From 1 in the order of the file.
+    pub number: usize,
+    pub reason: String,
+    entry: Value,
+}
+
+/// The form of a [`Tuning`] on disk.
+#[derive(Serialize, Deserialize)]
+struct TuningFile {
+    version: String,
+    entries: Vec<FileEntry>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum FileEntry {
+    Usable(Box<TuningEntry>),
+    Refused(Value, #[serde(skip)] String),
+}
+
+impl<'de> Deserialize<'de> for FileEntry {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let entry = Value::deserialize(deserializer)?;
+        Ok(match TuningEntry::deserialize(&entry) {
+            Ok(usable) => Self::Usable(Box::new(usable)),
+            Err(error) => Self::Refused(entry, error.to_string()),
+        })
+    }
+}
+
+impl From<TuningFile> for Tuning {
+    fn from(TuningFile { version, entries: listed }: TuningFile) -> Self {
+        let (mut entries, mut refused) = (Vec::new(), Vec::new());
+        for (index, entry) in listed.into_iter().enumerate() {
+            match entry {
+                FileEntry::Usable(entry) => entries.push(*entry),
+                FileEntry::Refused(entry, reason) => {
+                    refused.push(RefusedEntry { number: index + 1, reason, entry });
+                }
+            }
+        }
+        Self { version, entries, refused }
+    }
+}
+
+impl From<Tuning> for TuningFile {
+    fn from(Tuning { version, entries, refused }: Tuning) -> Self {
+        let usable = entries.into_iter().map(|entry| FileEntry::Usable(Box::new(entry)));
+        let refused =
+            refused.into_iter().map(|refused| FileEntry::Refused(refused.entry, refused.reason));
+        Self { version, entries: usable.chain(refused).collect() }
+    }
 }
 
 /// Result for one machine, model and kind of scenario.
@@ -243,7 +304,24 @@ impl Tuning {
 
     /// A tuning without entries.
     pub fn empty() -> Self {
-        Self { version: Self::VERSION.to_owned(), entries: Vec::new() }
+        Self { version: Self::VERSION.to_owned(), entries: Vec::new(), refused: Vec::new() }
+    }
+
+    /// A sentence about the entries that cannot be used.
+    pub fn refusals(&self, path: &Path) -> Option<String> {
+        let reasons: Vec<String> = self
+            .refused
+            .iter()
+            .map(|RefusedEntry { number, reason, .. }| format!("entry {number}: {reason}"))
+            .collect();
+        (!reasons.is_empty()).then(|| {
+            format!(
+                "{} has entries that this version cannot use, and uses the others ({}); remove them, or run `protoseg tune` \
+                 again on their machine",
+                path.display(),
+                reasons.join("; ")
+            )
+        })
     }
 
     /// Writes the file atomically.
@@ -407,6 +485,29 @@ mod tests {
             versioned::parse::<Tuning>(Path::new("x"), &text, Tuning::VERSION).unwrap().value,
             tuning
         );
+    }
+
+    #[test]
+    fn an_entry_with_an_unknown_option_is_refused_alone_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tuning.json");
+        let mut tuning = Tuning::empty();
+        tuning.put(entry(2, "a", Scenario::Offline, &[("threads", "3")]));
+        tuning.put(entry(4, "a", Scenario::Offline, &[("spin", "on")]));
+        tuning.write(&path).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap().replace("threads", "warp");
+        std::fs::write(&path, text).unwrap();
+
+        let mut read = Tuning::read(&path).unwrap().unwrap();
+        assert_eq!(read.entries, tuning.entries[1..]);
+        let said = read.refusals(&path).unwrap();
+        assert!(said.contains("entry 1: ") && said.contains("warp"), "{said}");
+        read.put(entry(8, "a", Scenario::Offline, &[]));
+        read.write(&path).unwrap();
+        let again = Tuning::read(&path).unwrap().unwrap();
+        assert_eq!((again.entries.len(), again.refused.len()), (2, 1));
+        assert!(std::fs::read_to_string(&path).unwrap().contains("warp"));
+        assert_eq!(tuning.refusals(&path), None);
     }
 
     #[test]

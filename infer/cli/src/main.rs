@@ -11,12 +11,14 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::{
-    CommandError, CommandOutcome, OrUsage, accept, bench, check, doctor, eval, export, import,
-    label, merge, print_stderr, serve, sibling, synth, tune,
+    CommandError, CommandOutcome, OrUsage, accept, bench, check, doctor, eval, import, label,
+    merge, print, print_stderr, serve, synth, tune,
 };
 use protoseg_models::errors::error_chain;
+use protoseg_program::manual::{self, Shell};
+use protoseg_program::sibling;
 
 /// Semantic segmentation: train on few labels, export to ONNX, run anywhere
 ///
@@ -24,7 +26,7 @@ use protoseg_models::errors::error_chain;
 /// wrong); 3 finished, but some inputs failed; 143, 129, 130 stopped by SIGTERM, SIGHUP or Ctrl-C,
 /// with finished results kept.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(name = "protoseg", version, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: CliCommand,
@@ -55,9 +57,13 @@ enum CliCommand {
     /// Export a checkpoint to a bundle and check it (starts protoseg-export)
     #[command(disable_help_flag = true)]
     Export {
-        /// Passed on to protoseg-export, except --no-check and --check-*
+        /// Passed on to protoseg-export
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
+    },
+    /// Print the completions of a shell
+    Completions {
+        shell: Shell,
     },
 }
 
@@ -68,8 +74,13 @@ const PANIC_MESSAGE: &str =
 fn main() -> ExitCode {
     allocator::use_one_arena();
     telemetry::opt_out();
-    let cli = cli();
-    let outcome = std::panic::catch_unwind(|| run(&cli.command));
+    let outcome = std::panic::catch_unwind(|| {
+        if manual::write_if_asked(command).map_err(anyhow::Error::from)? {
+            return Ok(CommandOutcome::Success);
+        }
+        let cli = Cli::from_arg_matches(&command().get_matches());
+        run(&cli.unwrap_or_else(|error| error.exit()).command)
+    });
     let (error, status) =
         match outcome.unwrap_or_else(|_| Err(CommandError::Runtime(anyhow!(PANIC_MESSAGE)))) {
             Ok(CommandOutcome::Success) => return ExitCode::SUCCESS,
@@ -83,14 +94,13 @@ fn main() -> ExitCode {
     ExitCode::from(status)
 }
 
-/// Parses the command line; options of `serve` may also come from environment variables.
-fn cli() -> Cli {
-    let command = Cli::command().mut_subcommand("serve", serve::with_env_vars);
-    Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+/// The command line; options of `serve` may also come from environment variables.
+fn command() -> Command {
+    Cli::command().mut_subcommand("serve", serve::with_env_vars)
 }
 
-fn run(command: &CliCommand) -> Result<CommandOutcome, CommandError> {
-    match command {
+fn run(chosen: &CliCommand) -> Result<CommandOutcome, CommandError> {
+    match chosen {
         CliCommand::Label(arguments) => label::run(arguments),
         CliCommand::Eval(arguments) => eval::run(arguments),
         CliCommand::Serve(arguments) => serve::run(arguments),
@@ -102,7 +112,16 @@ fn run(command: &CliCommand) -> Result<CommandOutcome, CommandError> {
         CliCommand::Synth(arguments) => synth::run(arguments),
         CliCommand::Doctor(arguments) => doctor::run(arguments),
         CliCommand::Accept(arguments) => accept::run(arguments),
-        CliCommand::Train { arguments } => match sibling::exec("train", arguments).or_usage()? {},
-        CliCommand::Export { arguments } => export::run(arguments),
+        CliCommand::Train { arguments } => start("protoseg-train", arguments),
+        CliCommand::Export { arguments } => start("protoseg-export", arguments),
+        CliCommand::Completions { shell } => {
+            print(manual::completions(command(), *shell).trim_end())?;
+            Ok(CommandOutcome::Success)
+        }
     }
+}
+
+/// Becomes another program.
+fn start(program: &str, arguments: &[OsString]) -> Result<CommandOutcome, CommandError> {
+    match sibling::exec(program, arguments).or_usage()? {}
 }

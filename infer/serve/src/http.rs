@@ -38,7 +38,11 @@ fn build(routes: Routes, see: &'static str, state: AppState) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(axum::middleware::from_fn_with_state(state.clone(), middleware::http));
     // Outermost, so that errors carry the headers too and a preflight request needs no key.
-    let router = if state.origins.is_empty() { router } else { router.layer(cors(&state.origins)) };
+    let router = if state.origins.is_empty() {
+        router
+    } else {
+        router.layer(cors(&state.origins)).layer(axum::middleware::from_fn(middleware::preflight))
+    };
     router.with_state(state)
 }
 
@@ -210,7 +214,7 @@ mod tests {
         };
         // A preflight request carries no key.
         let preflight = send(Method::OPTIONS, "https://a.example").await;
-        assert!(preflight.status().is_success(), "{preflight:?}");
+        assert_eq!(preflight.status(), StatusCode::NO_CONTENT, "{preflight:?}");
         assert_eq!(header(&preflight, "access-control-allow-origin"), "https://a.example");
         for method in ["get", "post"] {
             assert!(header(&preflight, "access-control-allow-methods").contains(method));

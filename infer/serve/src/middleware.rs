@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
@@ -190,6 +190,22 @@ pub(crate) async fn http(state: State<AppState>, request: Request, next: Next) -
     let mut response = handle(FrontEnd::Http, state, request, next).await;
     let nosniff = HeaderValue::from_static("nosniff");
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    response
+}
+
+/// Logs requests for permission that the layer within answers, and gives them the status of an
+/// answer without content.
+pub(crate) async fn preflight(request: Request, next: Next) -> Response {
+    let record = RequestRecord::new();
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let mut response = next.run(request).await;
+    if method == Method::OPTIONS {
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        let status = response.status().as_u16();
+        let seconds = record.elapsed().as_secs_f64();
+        tracing::info!(%method, path, status, outcome = "ok", seconds, "answered");
+    }
     response
 }
 

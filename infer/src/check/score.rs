@@ -1,7 +1,6 @@
 //! Scores of every file of a bundle on labeled images, beside that of the fp32 logits file.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::EngineConfig;
 use crate::segmenter::Segmenter;
@@ -71,13 +70,12 @@ struct ScoredFile {
 }
 
 /// Scores every file that has not failed yet. An image that cannot be read is an error: scores over
-/// other images could not be compared. Ends early once `stop` is true.
+/// other images could not be compared.
 pub(super) fn score(
     folder: &Path,
     manifest: &Manifest,
     images: &LabeledImages,
     reports: &mut [FileReport],
-    stop: &AtomicBool,
     advance: &dyn Fn(),
 ) -> Result<(), CheckError> {
     let mut references = Vec::new();
@@ -91,7 +89,7 @@ pub(super) fn score(
             .then(|| open_file(folder, manifest, file, &mut references));
         scored_files.push(opened.and_then(|opened| kept(report, opened)));
     }
-    for index in (0..images.set.count()).take_while(|_| !stop.load(Ordering::Relaxed)) {
+    for index in 0..images.set.count() {
         let labeled = images.set.read(index, MAX_PIXELS)?;
         references.iter_mut().for_each(|reference| reference.prediction = None);
         for (slot, report) in scored_files.iter_mut().zip(&mut *reports) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ndarray::{Array3, CowArray, Ix3};
 use protoseg_models::variant::ModelKind;
-use protoseg_models::window::{LogitGrid, Window, WindowPlan};
+use protoseg_models::window::{Blend, LogitGrid, Window, WindowPlan};
 
 use super::{ImageView, InputSizes, SegmentError};
 use crate::kernels::LogitPlanes;
@@ -20,6 +20,9 @@ pub struct Tiler {
     pub(super) sizes: InputSizes,
     pub(super) window: Option<Window>,
     pub(super) grid: LogitGrid,
+    pub(super) blend: Blend,
+    /// True where the file or its session takes windows of one size alone.
+    pub(super) one_tile_size: bool,
     pub(super) classes: usize,
     /// `[height, width]` of each frame file.
     pub(super) frames: Vec<[usize; 2]>,
@@ -34,6 +37,16 @@ impl Tiler {
         self.kind == ModelKind::Labels || frame
     }
 
+    /// Returns the windows of an image `[height, width]`; None where it is run whole.
+    pub fn window_plan(&self, size: [usize; 2]) -> Result<Option<WindowPlan>, SegmentError> {
+        let Some(window) = self.window else { return Ok(None) };
+        if self.one_tile_size {
+            let plan = WindowPlan::of_fixed_size(size, window, self.grid, self.blend)?;
+            return Ok(Some(plan));
+        }
+        Ok(WindowPlan::new(size, window, self.grid, self.blend)?)
+    }
+
     /// Returns the cost of an image `[height, width]`, before anything is allocated for it.
     pub fn cost(&self, size: [usize; 2], outputs: Outputs) -> Result<TileCost, SegmentError> {
         let product = |sides: &[usize]| {
@@ -42,20 +55,20 @@ impl Tiler {
         if self.runs_whole(size, outputs) || self.kind != ModelKind::Logits {
             return Ok(TileCost { pixels: product(&size), bytes: 0 });
         }
-        let Some(window) = self.window else {
+        let Some(plan) = self.window_plan(size)? else {
             let padded = self.sizes.padded(size)?;
             let [rows, columns] = padded.map(|side| self.grid.logits(side));
             let bytes = product(&[self.classes, rows, columns, size_of::<f32>()]);
             return Ok(TileCost { pixels: product(&padded), bytes });
         };
-        let plan = WindowPlan::new(size[0], size[1], window, self.grid)?;
         let [rows, columns] = plan.logit_size();
-        let rows = if outputs.logits { rows } else { rows.min(plan.window_logits() + 1) };
+        let rows = if outputs.logits { rows } else { rows.min(plan.tile_logits()[0] + 1) };
         // Where each window starts, in pixels and in logits.
         let starts = product(&[plan.count(), 2, size_of::<[usize; 2]>()]);
         let bytes =
             product(&[self.classes, rows, columns, size_of::<f32>()]).saturating_add(starts);
-        Ok(TileCost { pixels: product(&[plan.count(), window.size, window.size]), bytes })
+        let [height, width] = plan.tile_size();
+        Ok(TileCost { pixels: product(&[plan.count(), height, width]), bytes })
     }
 
     /// Splits an image `[height, width]` into windows, or into one tile padded to what the network
@@ -67,16 +80,12 @@ impl Tiler {
         if self.kind != ModelKind::Logits {
             return Err(SegmentError::NoLogits);
         }
-        let plan = match self.window {
-            Some(window) => Some(Arc::new(WindowPlan::new(size[0], size[1], window, self.grid)?)),
-            None => None,
-        };
+        let plan = self.window_plan(size)?.map(Arc::new);
         let (starts, tile_size) = match &plan {
-            Some(plan) => (plan.starts().collect(), [plan.window.size; 2]),
+            Some(plan) => (plan.starts().collect(), plan.tile_size()),
             None => (vec![[0, 0]], self.sizes.padded(size)?),
         };
-        let padded =
-            plan.as_ref().map_or(tile_size, |plan| [plan.rows.padded, plan.columns.padded]);
+        let padded = plan.as_ref().map_or(tile_size, |plan| plan.padded());
         let align_corners = self.grid.align_corners;
         let frame = LogitGeometry { height: size[0], width: size[1], padded, align_corners };
         Ok(TileGrid { starts, tile_size, plan, frame, classes: self.classes })
@@ -125,7 +134,7 @@ impl TileGrid {
 #[derive(Debug)]
 pub struct TileMerger {
     /// Height and width of a tile's logits, where they are known beforehand.
-    side: Option<usize>,
+    tile_logits: Option<[usize; 2]>,
     classes: usize,
     count: usize,
     next: usize,
@@ -161,7 +170,7 @@ impl TileMerger {
             )),
         };
         Ok(Self {
-            side: plan.as_ref().map(|plan| plan.window_logits()),
+            tile_logits: plan.as_ref().map(|plan| plan.tile_logits()),
             classes: *classes,
             count: grid.count(),
             next: 0,
@@ -181,13 +190,13 @@ impl TileMerger {
     ) -> Result<Option<Prediction>, SegmentError> {
         let logits = logits.into();
         let (classes, height, width) = logits.dim();
-        let fits = match self.side {
-            Some(side) => [height, width] == [side; 2],
+        let fits = match self.tile_logits {
+            Some(expected) => [height, width] == expected,
             None => height * width > 0,
         };
         if classes != self.classes || !fits {
-            let side = self.side.unwrap_or(0);
-            let expected = [1, self.classes, side, side];
+            let [rows, columns] = self.tile_logits.unwrap_or_default();
+            let expected = [1, self.classes, rows, columns];
             return Err(SegmentError::Shape { found: vec![1, classes, height, width], expected });
         }
         if index != self.next {
@@ -267,7 +276,7 @@ impl RollingMerger {
         frame: &LogitGeometry,
         outputs: Outputs,
     ) -> Option<Self> {
-        let side = plan.window_logits();
+        let [rows, columns] = plan.tile_logits();
         Some(Self {
             stitcher: Stitcher::rolling(plan, classes)?,
             upsampler: Upsampler::new(plan.logit_size(), frame),
@@ -275,11 +284,11 @@ impl RollingMerger {
             prediction: Prediction::blank(frame, outputs),
             predicted_rows: 0,
             complete_rows: 0,
-            window_values: classes * side * side,
+            window_values: classes * rows * columns,
         })
     }
 
-    /// Adds the next windows, `[n, classes, l, l]`.
+    /// Adds the next windows, `[n, classes, l, m]`.
     pub(super) fn add(&mut self, logits: &[f32]) -> Result<(), SegmentError> {
         for window in logits.chunks_exact(self.window_values) {
             self.stitcher.add(window);
@@ -319,6 +328,8 @@ mod tests {
             sizes: InputSizes::Any,
             window,
             grid,
+            blend: Blend::Ramp,
+            one_tile_size: false,
             classes: 3,
             frames: vec![[4, 5]],
         }

@@ -15,10 +15,11 @@ use protoseg_bench::machine::MachineInfo;
 use protoseg_bench::report::BenchRun;
 use protoseg_infer::config::{Device, Devices};
 use protoseg_infer::session;
+use protoseg_program::sibling;
+use protoseg_program::signals::StopSignals;
 use serde::Serialize;
 
-use super::signals::StopSignals;
-use super::{CommandError, CommandOutcome, output_file, print, print_json, print_stderr, sibling};
+use super::{CommandError, CommandOutcome, OrUsage, output_file, print, print_json, print_stderr};
 
 const LARGEST: &str = "deeplabv3plus-resnet101";
 const SMALLEST: &str = "deeplabv3plus-efficientnet-lite0";
@@ -87,10 +88,10 @@ pub(crate) fn run(arguments: &AcceptArgs) -> Result<CommandOutcome, CommandError
     let device = arguments.check().map_err(CommandError::Usage)?;
     session::load_runtime().map_err(CommandError::usage)?;
     device.check().map_err(CommandError::usage)?;
-    for program in ["train", "export"] {
-        sibling::command(program).map_err(CommandError::Usage)?;
+    for program in ["protoseg-train", "protoseg-export"] {
+        sibling::command(program).or_usage()?;
     }
-    let signals = StopSignals::catch().map_err(CommandError::Usage)?;
+    let signals = StopSignals::catch().or_usage()?;
     let temporary =
         tempfile::tempdir().context("a folder for the bundles").map_err(CommandError::Usage)?;
     let work = arguments.work.clone().unwrap_or_else(|| temporary.path().to_owned());
@@ -164,11 +165,11 @@ fn make_bundle(
     let checkpoint = folder.join("checkpoint");
     let bundle = folder.join("bundle");
     std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    let mut init = sibling::command("train")?;
+    let mut init = sibling::command("protoseg-train")?;
     finish(init.args(["init", network, "--seed", SEED, "--out"]).arg(&checkpoint))?;
     let [height, width] = acceptance.image_size();
-    let mut export = sibling::command("export")?;
-    export.arg(&checkpoint).arg("--out").arg(&bundle);
+    let mut export = sibling::command("protoseg-export")?;
+    export.arg(&checkpoint).arg("--no-check").arg("--out").arg(&bundle);
     export.args(["--precision", "fp32,fp16", "--frame", &format!("{height}x{width}")]);
     if acceptance.brief {
         // Default windows would pad a small image to the size of a large one.
@@ -223,16 +224,18 @@ impl AcceptArgs {
             Device::Cuda(number) | Device::TensorRt(number) => format!("cuda:{number}"),
         };
         let report = work.join("train-accept.json");
-        let trained = sibling::command("train").and_then(|mut command| {
-            command.args(["accept", "--device", &device, "--report"]).arg(&report);
-            if self.brief {
-                command.arg("--brief");
-            }
-            if self.all {
-                command.arg("--all");
-            }
-            finish(&mut command)
-        });
+        let trained = sibling::command("protoseg-train").map_err(anyhow::Error::from).and_then(
+            |mut command| {
+                command.args(["accept", "--device", &device, "--report"]).arg(&report);
+                if self.brief {
+                    command.arg("--brief");
+                }
+                if self.all {
+                    command.arg("--all");
+                }
+                finish(&mut command)
+            },
+        );
         let outcome = trained
             .map(|()| Outcome::new(true, format!("protoseg-train accept on {device} passed"), []));
         results.add("training".to_owned(), outcome);

@@ -1,19 +1,22 @@
 //! `protoseg check`: compares every file of a bundle with the libtorch outputs in its probe, and
-//! its score on labeled images with that of the fp32 file.
+//! its score on labeled images with that of the fp32 file. `protoseg-export` asks it for the folder
+//! that it is about to put in place.
 
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use protoseg_infer::check::{self, CheckReport, LabeledImages, TapsReport};
 use protoseg_infer::session;
 use protoseg_models::bundle::{Manifest, ProbeReference};
+use protoseg_models::errors::error_chain;
+use protoseg_models::gate::Verdict;
 use protoseg_models::versioned::Versioned;
 use serde::Serialize;
 
 use super::data::{DataArgs, ensure_same_classes};
 use super::{
-    CommandError, CommandOutcome, OrUsage, print, print_json, progress, warn_newer_version,
+    CommandError, CommandOutcome, OrUsage, print, print_json, print_stderr, progress,
+    warn_newer_version,
 };
 
 /// Check that a bundle's files compute the same as libtorch
@@ -23,7 +26,7 @@ use super::{
 /// the file. With --data, the mIoU of every file on labeled images is compared with that of the
 /// fp32 file. The probe of an imported bundle holds the model's own outputs, so the check compares
 /// this machine with the one that imported it.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct CheckArgs {
     /// Bundle folder
     bundle: PathBuf,
@@ -38,6 +41,9 @@ pub(crate) struct CheckArgs {
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
+    /// The folder that BUNDLE is put in place of, for messages: `protoseg-export` asks
+    #[arg(long, value_name = "DIR", hide = true, requires = "record", conflicts_with = "json")]
+    exported_as: Option<PathBuf>,
 }
 
 /// Printed report.
@@ -50,6 +56,27 @@ struct CheckOutput {
 }
 
 pub(crate) fn run(arguments: &CheckArgs) -> Result<CommandOutcome, CommandError> {
+    let Some(out) = &arguments.exported_as else {
+        return judge(arguments, &|line| line);
+    };
+    let hidden = arguments.bundle.to_string_lossy();
+    let named = |line: String| line.replace(&*hidden, &out.to_string_lossy());
+    let in_words = |error: anyhow::Error| anyhow!(named(error_chain(error.as_ref())));
+    session::load_runtime()
+        .context("the bundle is checked before it is written; --no-check exports without a check")
+        .or_usage()?;
+    let data = DataArgs { prefix: "check-", ..arguments.data.clone() };
+    judge(&CheckArgs { data, ..arguments.clone() }, &named).map_err(|error| match error {
+        CommandError::Usage(error) => CommandError::Usage(in_words(error)),
+        CommandError::Runtime(error) => CommandError::Runtime(in_words(error)),
+    })
+}
+
+/// Checks, and prints the lines of the report as `named` returns them.
+fn judge(
+    arguments: &CheckArgs,
+    named: &dyn Fn(String) -> String,
+) -> Result<CommandOutcome, CommandError> {
     let folder = &arguments.bundle;
     session::load_runtime().or_usage()?;
     let Versioned { value: mut manifest, unknown_fields } = Manifest::read(folder).or_usage()?;
@@ -61,14 +88,7 @@ pub(crate) fn run(arguments: &CheckArgs) -> Result<CommandOutcome, CommandError>
         None => Vec::new(),
     };
     let bar = progress::bar(images.as_ref().map_or(0, |images| images.set.count()));
-    let report = check::check_bundle(
-        folder,
-        &manifest,
-        &cases,
-        images.as_ref(),
-        &AtomicBool::new(false),
-        &|| bar.inc(1),
-    );
+    let report = check::check_bundle(folder, &manifest, &cases, images.as_ref(), &|| bar.inc(1));
     bar.finish_and_clear();
     // Recorded before printing, which may fail on a closed pipe; printed even if recording failed.
     let recorded = if arguments.record {
@@ -88,14 +108,33 @@ pub(crate) fn run(arguments: &CheckArgs) -> Result<CommandOutcome, CommandError>
         }
         let lines =
             output.report.lines().into_iter().chain(output.taps.iter().flat_map(TapsReport::lines));
-        lines.into_iter().try_for_each(print)?;
+        lines.map(named).try_for_each(print)?;
     }
     recorded?;
+    if arguments.exported_as.is_some() && output.report.passed {
+        warn_not_judged(&output.report, arguments.data.data.is_some(), &manifest);
+    }
     Ok(if output.report.passed { CommandOutcome::Success } else { CommandOutcome::Failed })
 }
 
+/// Warns of files whose quality nothing has judged.
+fn warn_not_judged(report: &CheckReport, has_data: bool, manifest: &Manifest) {
+    for file in report.files.iter().filter(|file| file.verdict == Verdict::NotJudged) {
+        let why = match file.not_judged.as_deref() {
+            Some(why) if has_data => why,
+            _ if check::has_fp32_reference(manifest) => {
+                "name labeled images with --check-data and --check-root"
+            }
+            _ => {
+                "name labeled images with --check-data and --check-root, and add fp32 to --precision as the reference of scores"
+            }
+        };
+        print_stderr(format_args!("warning: the quality of {} was not judged: {why}", file.file));
+    }
+}
+
 /// Opens labeled images and checks that their classes are the model's; `None` without --data.
-pub(crate) fn open_labeled_images(
+fn open_labeled_images(
     arguments: &DataArgs,
     manifest: &Manifest,
 ) -> anyhow::Result<Option<LabeledImages>> {

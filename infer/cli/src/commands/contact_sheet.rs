@@ -1,10 +1,11 @@
 //! Contact sheet: images, ground truth and the predictions of models, side by side.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
+use font8x8::{BASIC_FONTS, UnicodeFonts};
 use image::imageops::{self, FilterType};
 use image::{ImageFormat, Rgb, RgbImage};
 use protoseg_models::atomic;
@@ -16,18 +17,25 @@ const ROWS: usize = 6;
 const COLUMN: u32 = 480;
 /// Pixels between columns and between rows.
 const GAP: u32 = 4;
+/// Side of a letter in pixels, twice that of the font.
+const LETTER: u32 = 16;
+/// Height of the headings.
+const HEADING: u32 = LETTER + 2 * GAP;
 
 /// Contact sheet in progress; rows may come in any order from any thread.
 pub(crate) struct ContactSheet {
     palette: [[u8; 3]; 256],
-    models: usize,
+    /// One a column.
+    headings: Vec<String>,
     rows: Mutex<BTreeMap<usize, RgbImage>>,
 }
 
 impl ContactSheet {
-    /// An empty sheet with columns for image, ground truth and each model.
-    pub(crate) fn new(classes: &ClassTable, models: usize) -> Self {
-        Self { palette: classes.palette(), models, rows: Mutex::default() }
+    /// An empty sheet with columns for image, ground truth and each bundle.
+    pub(crate) fn new(classes: &ClassTable, bundles: &[&PathBuf]) -> Self {
+        let bundles = bundles.iter().map(|bundle| bundle.display().to_string());
+        let headings = ["image", "ground truth"].map(str::to_owned).into_iter().chain(bundles);
+        Self { palette: classes.palette(), headings: headings.collect(), rows: Mutex::default() }
     }
 
     /// Adds a model's prediction for image `index`; ignores all but the first images. `truth` and
@@ -68,18 +76,22 @@ impl ContactSheet {
     }
 
     fn width(&self) -> u32 {
-        let columns = 2 + self.models as u32;
+        let columns = self.headings.len() as u32;
         columns * COLUMN + (columns - 1) * GAP
     }
 
     /// Writes the sheet as a PNG file, atomically.
     pub(crate) fn write(self, path: &Path) -> Result<()> {
         let width = self.width();
+        let headings = self.headings;
         let rows = self.rows.into_inner().unwrap_or_else(PoisonError::into_inner);
         let height =
-            rows.values().map(|row| row.height() + GAP).sum::<u32>().saturating_sub(GAP).max(1);
+            HEADING + rows.values().map(|row| row.height() + GAP).sum::<u32>().saturating_sub(GAP);
         let mut sheet = RgbImage::from_pixel(width, height, Rgb([255; 3]));
-        let mut top = 0;
+        for (column, heading) in headings.iter().enumerate() {
+            write_heading(&mut sheet, left(column) as u32, heading);
+        }
+        let mut top = i64::from(HEADING);
         for row in rows.values() {
             imageops::replace(&mut sheet, row, 0, top);
             top += i64::from(row.height() + GAP);
@@ -89,6 +101,21 @@ impl ContactSheet {
             .write_to(&mut bytes, ImageFormat::Png)
             .context("the contact sheet cannot be encoded")?;
         atomic::write(path, bytes.get_ref()).with_context(|| path.display().to_string())
+    }
+}
+
+/// Writes a column's heading in black, of a long one the end.
+fn write_heading(sheet: &mut RgbImage, left: u32, text: &str) {
+    let letters: Vec<char> = text.chars().collect();
+    let shown = &letters[letters.len().saturating_sub((COLUMN / LETTER) as usize)..];
+    for (index, &letter) in shown.iter().enumerate() {
+        let rows = BASIC_FONTS.get(letter).or(BASIC_FONTS.get('?')).unwrap_or_default();
+        let left = left + index as u32 * LETTER;
+        for (x, y) in (0..LETTER * LETTER).map(|index| (index % LETTER, index / LETTER)) {
+            if rows[(y / 2) as usize] >> (x / 2) & 1 == 1 {
+                sheet.put_pixel(left + x, GAP + y, Rgb([0; 3]));
+            }
+        }
     }
 }
 
@@ -136,7 +163,8 @@ mod tests {
         assert_eq!(scaled(40_000, 2), [480, 1]);
         assert_eq!(scaled(1, u32::MAX), [1, 960]);
         assert_eq!(scaled(u32::MAX, 1), [480, 1]);
-        let sheet = ContactSheet::new(&ClassTable::cityscapes(), 2);
+        let long = PathBuf::from(format!("{}I", "a".repeat(40)));
+        let sheet = ContactSheet::new(&ClassTable::cityscapes(), &[&long, &PathBuf::from("I")]);
         for model in [1, 0] {
             sheet.add(
                 model,
@@ -151,10 +179,20 @@ mod tests {
         check_path(&path).unwrap();
         sheet.write(&path).unwrap();
         let sheet = image::open(&path).unwrap().into_rgb8();
-        assert_eq!(sheet.dimensions(), (4 * COLUMN + 3 * GAP, 2 * COLUMN));
+        assert_eq!(sheet.dimensions(), (4 * COLUMN + 3 * GAP, HEADING + 2 * COLUMN));
+        // The last letter of both bundles, at the right end of the first one's column.
+        let [last, only] = [left(2) as u32 + COLUMN - LETTER, left(3) as u32];
+        let letter = |x| image::imageops::crop_imm(&sheet, x, 0, LETTER, HEADING).to_image();
+        assert!(
+            letter(last) == letter(only) && letter(only).pixels().any(|pixel| pixel.0 == [0; 3])
+        );
         let palette = ClassTable::cityscapes().palette();
         for column in 1..4 {
-            assert_eq!(sheet.get_pixel(left(column) as u32, 5).0, palette[column - 1], "{column}");
+            assert_eq!(
+                sheet.get_pixel(left(column) as u32, HEADING + 5).0,
+                palette[column - 1],
+                "{column}"
+            );
         }
     }
 }

@@ -1,12 +1,17 @@
 //! `protoseg eval`: scores a model on labeled images.
 
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
 use image::RgbImage;
+use ndarray::ArrayView2;
 use protoseg_infer::check::CheckError;
 use protoseg_infer::evaluate;
 use protoseg_infer::pipeline::{PipelineEvent, PipelineSetup, StageReport};
+use protoseg_infer::seams::{SeamCounter, Seams};
+use protoseg_infer::segmenter::Tiler;
+use protoseg_models::bundle::Manifest;
 use protoseg_models::errors::error_chain;
 use protoseg_models::metrics::Scores;
 use protoseg_models::window::Tiling;
@@ -32,6 +37,9 @@ pub(crate) struct EvalArgs {
     /// Write a contact sheet: first images, ground truth and each model's prediction, as PNG
     #[arg(long, value_name = "FILE")]
     sheet: Option<PathBuf>,
+    /// Also measure seams: how often labels change on the borders of windows, and elsewhere
+    #[arg(long)]
+    seams: bool,
     /// Print the scores as JSON
     #[arg(long)]
     json: bool,
@@ -49,6 +57,8 @@ struct EvalSummary {
     #[serde(skip_serializing_if = "is_zero")]
     passed_over: usize,
     scores: Scores,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seams: Option<Seams>,
     seconds: f64,
     setup: PipelineSetup,
     stages: StageReport,
@@ -69,17 +79,24 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
     let (set, scan) = arguments.data.open_scanned().or_usage()?;
     let bundles: Vec<&PathBuf> =
         std::iter::once(&arguments.run.bundle).chain(&arguments.beside).collect();
-    let mut pipelines = Vec::with_capacity(bundles.len());
-    for bundle in &bundles {
-        let run = RunArgs { bundle: bundle.to_path_buf(), ..arguments.run.clone() };
-        let pipeline = run.open(set.count()).or_usage()?;
-        ensure_same_classes(pipeline.segmenter().model(), &set.classes()).or_usage()?;
-        pipelines.push(pipeline);
+    // Before the first is scored; sessions are opened one bundle after the other.
+    for bundle in bundles.iter().filter(|bundle| bundle.is_dir()) {
+        let model = Manifest::read(bundle).or_usage()?.value.model;
+        ensure_same_classes(&model, &set.classes()).or_usage()?;
     }
-    let sheet = ContactSheet::new(&set.classes(), bundles.len());
+    let sheet = ContactSheet::new(&set.classes(), &bundles);
     let mut summaries = Vec::with_capacity(bundles.len());
-    for (column, mut pipeline) in pipelines.into_iter().enumerate() {
+    for (column, bundle) in bundles.iter().enumerate() {
+        let run = RunArgs { bundle: bundle.to_path_buf(), ..arguments.run.clone() };
+        let mut pipeline = run.open(set.count()).or_usage()?;
+        ensure_same_classes(pipeline.segmenter().model(), &set.classes()).or_usage()?;
+        let tiler = pipeline.segmenter().tiler();
+        let seams = arguments.seams.then(|| Mutex::new(SeamCounter::default()));
         let on_image = |index: usize, image: &RgbImage, truth: &[u8], labels: &[u8]| {
+            if let Some(seams) = &seams {
+                let found = count_seams(&tiler, image, labels).unwrap_or_default();
+                seams.lock().unwrap_or_else(PoisonError::into_inner).merge(found);
+            }
             if arguments.sheet.is_some() {
                 sheet.add(column, index, image, truth, labels);
             }
@@ -103,6 +120,8 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
             unreadable_folders: scan.unreadable.len(),
             passed_over: scan.unread_files(),
             scores: confusion.scores(&pipeline.segmenter().model().classes),
+            seams: seams
+                .map(|seams| seams.into_inner().unwrap_or_else(PoisonError::into_inner).seams()),
             seconds: report.elapsed.as_secs_f64(),
             setup: pipeline.setup().clone(),
             stages: report.stages,
@@ -117,13 +136,16 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
             bundles.zip(summaries).map(|(bundle, summary)| Beside { bundle, summary }).collect();
         print_json(&summary)?;
     } else {
-        for (bundle, EvalSummary { data, protocol, images, scores, .. }) in
+        for (bundle, EvalSummary { data, protocol, images, scores, seams, .. }) in
             bundles.iter().zip(&summaries)
         {
             if bundles.len() > 1 {
                 print(format!("{}:", bundle.display()))?;
             }
             print(format!("{scores}\n{images} images, {data}, {protocol}"))?;
+            if let Some(seams) = seams {
+                print(describe(seams))?;
+            }
         }
     }
     if let Some(path) = &arguments.sheet {
@@ -139,4 +161,25 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn is_zero(count: &usize) -> bool {
     *count == 0
+}
+
+/// Label changes of one image; None where it was run whole.
+fn count_seams(tiler: &Tiler, image: &RgbImage, labels: &[u8]) -> Option<SeamCounter> {
+    let (height, width) = (image.height() as usize, image.width() as usize);
+    let plan = tiler.window_plan([height, width]).ok().flatten()?;
+    let mut counter = SeamCounter::default();
+    counter.add(ArrayView2::from_shape((height, width), labels).ok()?, &plan);
+    Some(counter)
+}
+
+fn describe(seams: &Seams) -> String {
+    let Seams { on_borders: Some(on_borders), elsewhere: Some(elsewhere), ratio } = seams else {
+        return "no seams: no image has more than one window".to_owned();
+    };
+    let ratio = ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
+    format!(
+        "labels change at {:.2} % of the window borders and at {:.2} % elsewhere: {ratio} times",
+        100.0 * on_borders,
+        100.0 * elsewhere
+    )
 }

@@ -20,6 +20,7 @@ use protoseg_label::journal::{InputSetDigest, Recipe, RunHeader};
 use protoseg_label::shard::Shard;
 use protoseg_models::classes::ClassTable;
 use protoseg_models::window::Tiling;
+use protoseg_program::signals::StopSignals;
 
 use self::failures::Failures;
 use self::output_dir::OutputDir;
@@ -28,7 +29,6 @@ use self::summary::LabelSummary;
 use super::annotation_args::AnnotationArgs;
 use super::format::{OutputFormat, OutputFormats, ResultNames};
 use super::inputs::{self, InputImage, Inputs};
-use super::signals::StopSignals;
 use super::tuned::{TunedEngine, TuningArgs};
 use super::{
     CommandError, CommandOutcome, OrUsage, RunArgs, print, print_json, print_stderr, progress,

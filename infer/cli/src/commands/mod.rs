@@ -10,7 +10,6 @@ mod data;
 pub(crate) mod doctor;
 mod engine_args;
 pub(crate) mod eval;
-pub(crate) mod export;
 mod format;
 mod image_args;
 pub(crate) mod import;
@@ -23,8 +22,6 @@ mod pattern;
 mod progress;
 mod run_args;
 pub(crate) mod serve;
-pub(crate) mod sibling;
-mod signals;
 pub(crate) mod synth;
 pub(crate) mod tune;
 mod tuned;
@@ -97,7 +94,7 @@ pub(crate) fn print_stderr(text: impl std::fmt::Display) {
 }
 
 /// Writes a line to the standard output.
-fn print(text: impl std::fmt::Display) -> anyhow::Result<()> {
+pub(crate) fn print(text: impl std::fmt::Display) -> anyhow::Result<()> {
     writeln!(std::io::stdout().lock(), "{text}").context("cannot write to the standard output")
 }
 

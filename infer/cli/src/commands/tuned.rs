@@ -33,6 +33,12 @@ pub(crate) struct TunedEngine {
     pub(crate) warning: Option<String>,
 }
 
+impl TunedEngine {
+    fn untuned(given: &EngineConfig) -> Self {
+        Self { engine: given.clone(), used: false, remark: None, warning: None }
+    }
+}
+
 impl TuningArgs {
     /// Refuses a file that does not exist.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
@@ -64,18 +70,15 @@ impl TuningArgs {
         purpose: TuningPurpose,
     ) -> anyhow::Result<TunedEngine> {
         self.check()?;
-        let untuned =
-            TunedEngine { engine: given.clone(), used: false, remark: None, warning: None };
+        let untuned = TunedEngine::untuned(given);
         if self.is_off() {
             return Ok(untuned);
         }
-        let is_named = self.file().is_some();
         let path = self.file().map_or_else(|| tuning_path(model), Path::to_owned);
-        let shown = path.display();
         let tuning = match Tuning::read(&path) {
             Ok(None) => return Ok(untuned),
             Ok(Some(tuning)) => tuning,
-            Err(error) if is_named => return Err(error.into()),
+            Err(error) if self.file().is_some() => return Err(error.into()),
             Err(error) => {
                 let warning = format!(
                     "{error}; the model runs with its defaults: delete the file, and run `protoseg tune` again"
@@ -83,8 +86,25 @@ impl TuningArgs {
                 return Ok(TunedEngine { warning: Some(warning), ..untuned });
             }
         };
+        let refusals = tuning.refusals(&path);
+        let chosen = self.choose(&tuning, &path, model, given, purpose)?;
+        let warnings: Vec<String> = refusals.into_iter().chain(chosen.warning).collect();
+        let warning = (!warnings.is_empty()).then(|| warnings.join("; "));
+        Ok(TunedEngine { warning, ..chosen })
+    }
+
+    fn choose(
+        &self,
+        tuning: &Tuning,
+        path: &Path,
+        model: &Path,
+        given: &EngineConfig,
+        purpose: TuningPurpose,
+    ) -> anyhow::Result<TunedEngine> {
+        let untuned = || TunedEngine::untuned(given);
+        let (is_named, shown) = (self.file().is_some(), path.display());
         // A faulty model is reported where it is opened.
-        let Ok(model) = model_id(model) else { return Ok(untuned) };
+        let Ok(model) = model_id(model) else { return Ok(untuned()) };
         let Some(entry) = tuning.best_for(&MachineId::now(), &model, purpose) else {
             let purpose = match purpose {
                 TuningPurpose::Label => "labeling",
@@ -94,9 +114,9 @@ impl TuningArgs {
                 "{shown} holds nothing for this machine, ONNX Runtime and model that {purpose} can use; run `protoseg tune`"
             );
             return Ok(if is_named {
-                TunedEngine { warning: Some(reason), ..untuned }
+                TunedEngine { warning: Some(reason), ..untuned() }
             } else {
-                TunedEngine { remark: Some(reason), ..untuned }
+                TunedEngine { remark: Some(reason), ..untuned() }
             });
         };
         let choice = entry.choice_for(purpose);
@@ -108,7 +128,7 @@ impl TuningArgs {
             );
             let remark =
                 format!("tuned: not used, as --{name} was given ({shown} says: {described})");
-            return Ok(TunedEngine { remark: Some(remark), ..untuned });
+            return Ok(TunedEngine { remark: Some(remark), ..untuned() });
         }
         let engine = choice.overlaid(given);
         let checked = engine
@@ -122,7 +142,7 @@ impl TuningArgs {
                 warning: None,
             }),
             Err(error) if is_named => Err(error),
-            Err(error) => Ok(TunedEngine { warning: Some(format!("{error:#}")), ..untuned }),
+            Err(error) => Ok(TunedEngine { warning: Some(format!("{error:#}")), ..untuned() }),
         }
     }
 }

@@ -228,6 +228,16 @@ fn check_passes_equal_outputs_and_fails_others() {
     assert!(none.stderr.contains("has no probe"), "{}", none.stderr);
 }
 
+#[test]
+fn completions_are_printed_for_every_shell() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let given = protoseg(["completions", shell]);
+        assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{shell}");
+        assert!(given.stdout.contains("label") && given.stdout.contains("format"), "{shell}");
+    }
+    assert_eq!(protoseg(["completions", "csh"]).status, 2);
+}
+
 #[cfg(unix)]
 #[test]
 fn sibling_programs_are_started() {

@@ -360,7 +360,7 @@ fn foreign_files_are_not_overwritten() {
         answer(&mut dir.command(&line))
     };
     expect("its own folder", &import("theirs"), 2, &["theirs/float-nchw.onnx lies there"]);
-    expect("images", &import("in"), 2, &["in holds files", "another folder"]);
+    expect("images", &import("in"), 2, &["in holds `classes.txt`", "another folder"]);
     expect("a file", &import("in/classes.txt"), 2, &["in/classes.txt is a file"]);
     expect("below a file", &import("in/classes.txt/x"), 1, &["Not a directory"]);
     assert_eq!(files(&dir.at("theirs")), ["float-nchw.onnx"]);

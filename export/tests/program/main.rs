@@ -1,6 +1,9 @@
-//! The program: its files, output and error messages.
+//! The program: its files, output and error messages, and the [`gate`] before a bundle is written.
 
 #![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
+
+#[cfg(unix)]
+mod gate;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -63,9 +66,11 @@ impl TestDir {
         self.path("checkpoint")
     }
 
+    /// Exports without a check.
     fn export(&self, out: &str, more: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_protoseg-export"));
-        command.arg(self.checkpoint()).arg("--out").arg(self.path(out)).args(more).output().unwrap()
+        command.arg(self.checkpoint()).arg("--out").arg(self.path(out)).arg("--no-check");
+        command.args(more).output().unwrap()
     }
 
     /// Expects an export to fail with some words in one line, and to write nothing.
@@ -307,7 +312,7 @@ fn only_a_bundle_is_replaced() {
     let before = files(&occupied);
     let output = folder.export("work", &[]);
     assert_eq!(output.status.code(), Some(1));
-    expect_words(&output, &["work holds files", "name another folder"]);
+    expect_words(&output, &["work holds `model.onnx` but", "name another folder"]);
     // A web page's manifest.json.
     std::fs::write(occupied.join("manifest.json"), r#"{"name": "page", "icons": []}"#).unwrap();
     assert_eq!(folder.export("work", &[]).status.code(), Some(1));
