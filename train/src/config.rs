@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use protoseg_models::arch::Preset;
+use protoseg_models::reading::{Channels, ImageReading, SampleRange};
 use protoseg_models::window::Window;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,18 @@ pub struct Config {
     /// List file of the validation images, or `all`, like `labeled`. Without it, the run is not
     /// scored.
     pub validation: Option<PathBuf>,
+    /// Channels of image files that are red, green and blue: `color` as they are stored, without
+    /// opacity and further bands, `alpha-black` or `alpha-white` for colors over a ground by their
+    /// opacity, or the numbers of three channels such as `3,2,1`. Without it as `color`, with a
+    /// warning where an image has more. The bundle keeps it.
+    #[schemars(with = "Option<String>")]
+    pub channels: Option<Channels>,
+    /// Values that become black and white in image files of more than 8 bits, such as `0:4080`.
+    /// Without it all of 16 bits, with a warning where much is unused. The bundle keeps it.
+    #[schemars(with = "Option<String>")]
+    pub range: Option<SampleRange>,
+    /// Trains even if a class of `data = "folder"` has no labeled pixel.
+    pub allow_absent_classes: bool,
     /// Number of labeled synthetic scenes, for `data = "synthetic"`.
     #[schemars(range(max = 1_000_000))]
     pub synthetic_labeled: usize,
@@ -257,6 +270,9 @@ impl Default for Config {
             unlabeled: None,
             unlabeled_truth: None,
             validation: None,
+            channels: None,
+            range: None,
+            allow_absent_classes: false,
             synthetic_labeled: 200,
             synthetic_unlabeled: 400,
             synthetic_validation: 24,
@@ -330,6 +346,11 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Returns how image files are read.
+    pub fn reading(&self) -> ImageReading {
+        ImageReading { channels: self.channels, range: self.range }
+    }
+
     /// Reads a TOML file and applies `key=value` settings to it. Values are TOML; what is not TOML
     /// is a string.
     pub fn read(path: &Path, settings: &[String]) -> Result<Self> {

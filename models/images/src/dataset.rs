@@ -11,11 +11,16 @@ use protoseg_models::classes::{ClassError, ClassTable, IGNORE_INDEX};
 use protoseg_models::errors::FileError;
 
 use self::listed::ListReader;
+use crate::label_mapping::{ClassOrigin, LabelMapping};
 use crate::list::{self, ListResolver, ListTextError};
 use crate::scan::Scanner;
 pub use crate::scan::is_image_path;
 
+mod label_file;
 mod listed;
+
+/// Color of void pixels in the masks of Pascal VOC.
+const VOC_BORDER: [u8; 3] = [224, 224, 192];
 
 /// A layout of files below a root folder, and the ids of its label files.
 ///
@@ -42,7 +47,8 @@ pub enum Dataset {
     /// `JPEGImages/ID.jpg` with `SegmentationClass/ID.png` or else `SegmentationClassAug/ID.png`;
     /// 255 is void.
     Voc,
-    /// One's own: `images/NAME.{png,jpg,…}`, `labels/NAME.png` and `classes.txt`; 255 is void.
+    /// One's own: `images/NAME.{png,jpg,…}`, `labels/NAME.png` (or `.tif`, `.webp`) and
+    /// `classes.txt`; 255 is void unless it is a class.
     Folder,
 }
 
@@ -51,7 +57,7 @@ pub enum Dataset {
 pub struct Sample {
     /// The image.
     pub image: PathBuf,
-    /// The label file, with the ids of the dataset, not train ids.
+    /// The label file, with the ids or colors of the dataset, not train ids.
     pub label: Option<PathBuf>,
 }
 
@@ -74,76 +80,55 @@ pub enum DatasetError {
     /// A missing image or label, and the list or folder that it follows from.
     #[error("{} is missing, though {} refers to it", path.display(), list.display())]
     Missing { path: PathBuf, list: PathBuf },
+    /// A missing label, and what lies in its place.
+    #[error("{} is missing, though {} refers to it{hint}", path.display(), list.display())]
+    MissingLabel { path: PathBuf, list: PathBuf, hint: String },
+    /// A missing class file.
+    #[error("{} is missing: write a line `id name` for each class{hint}", path.display())]
+    NoClasses { path: PathBuf, hint: String },
     /// Several errors of the lines of a list, or of the images of a folder.
     #[error("{first}; and {more} more like it in {}", list.display())]
     Several { first: Box<Self>, more: usize, list: PathBuf },
     /// A class file that cannot be parsed.
     #[error("{}: {source}", path.display())]
     Classes { path: PathBuf, source: ClassError },
-    /// An unknown id in a label file; row and column are counted from 0.
-    #[error(
-        "{}: the id {id} at row {row}, column {column} is neither a class of the dataset nor void",
-        path.display()
-    )]
-    Id { path: PathBuf, id: u8, row: usize, column: usize },
     /// A label of another size than its image; sizes are `[height, width]`.
     #[error(
-        "{} has {}x{} pixels, but its label {} has {}x{}",
-        image.display(), image_size[1], image_size[0], label.display(), label_size[1], label_size[0]
+        "{} has {}x{} pixels, but its label {} has {}x{}{}",
+        image.display(), image_size[1], image_size[0], label.display(), label_size[1],
+        label_size[0], label_file::turned_hint(*image_size, *label_size)
     )]
     Size { image: PathBuf, image_size: [usize; 2], label: PathBuf, label_size: [usize; 2] },
 }
 
-/// The train id of every id in the label files of a dataset.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LabelMapping {
-    train_ids: Box<[Option<u8>; 256]>,
-}
-
-impl LabelMapping {
-    /// Maps the ids of a label file, `[height, width]`, to train ids; void becomes
-    /// [`IGNORE_INDEX`]. On an error, which names `path`, the ids are left half mapped.
-    pub fn map(&self, ids: &mut [u8], width: usize, path: &Path) -> Result<(), DatasetError> {
-        for (index, id) in ids.iter_mut().enumerate() {
-            *id = self.train_ids[usize::from(*id)].ok_or_else(|| DatasetError::Id {
-                path: path.into(),
-                id: *id,
-                row: index / width,
-                column: index % width,
-            })?;
-        }
-        Ok(())
-    }
-}
-
 impl Dataset {
-    /// Returns the classes; those of a [`Folder`](Self::Folder) are in its `classes.txt`.
+    /// Returns the classes; those of a [`Folder`](Self::Folder) are in its `classes.txt`, those of a
+    /// [`Voc`](Self::Voc) tree with CVAT's `labelmap.txt` in that.
     pub fn classes(self, root: &Path) -> Result<ClassTable, DatasetError> {
+        Ok(self.label_mapping(root)?.class_file().table.clone())
+    }
+
+    /// Returns the meaning of the ids and colors in the label files.
+    pub fn label_mapping(self, root: &Path) -> Result<LabelMapping, DatasetError> {
+        let built_in = |table: ClassTable, name, is_void: fn(u8) -> bool, colors: &[[u8; 3]]| {
+            Ok(LabelMapping::new(table.into(), ClassOrigin::BuiltIn(name), is_void, colors))
+        };
         match self {
-            Self::Camvid => Ok(ClassTable::camvid()),
-            Self::Cityscapes => Ok(ClassTable::cityscapes()),
-            Self::Voc => Ok(ClassTable::voc()),
+            Self::Camvid => {
+                let table = ClassTable::camvid();
+                built_in(table, "CamVid", |id| id == 11 || id == IGNORE_INDEX, &[[0; 3]])
+            }
+            Self::Cityscapes => built_in(ClassTable::cityscapes(), "Cityscapes", |_| true, &[]),
+            Self::Voc if root.join(label_file::CVAT_LEGEND).is_file() => {
+                label_file::cvat_mapping(&root.join(label_file::CVAT_LEGEND))
+            }
+            Self::Voc => built_in(ClassTable::voc(), "Pascal VOC", |_| false, &[VOC_BORDER]),
             Self::Folder => {
                 let path = root.join("classes.txt");
-                ClassTable::parse(&read(&path)?)
-                    .map_err(|source| DatasetError::Classes { path, source })
+                let classes = label_file::read_classes(&path)?;
+                Ok(LabelMapping::new(classes, ClassOrigin::File(path), |_| false, &[]))
             }
         }
-    }
-
-    /// Returns the mapping from the source ids of the classes to train ids.
-    pub fn label_mapping(self, classes: &ClassTable) -> LabelMapping {
-        let known = classes.train_ids();
-        let void = |id: u8| match self {
-            Self::Camvid => id == 11 || id == IGNORE_INDEX,
-            Self::Cityscapes => true,
-            Self::Voc | Self::Folder => id == IGNORE_INDEX,
-        };
-        let train_id = |id: u8| match known[usize::from(id)] {
-            IGNORE_INDEX => void(id).then_some(IGNORE_INDEX),
-            train_id => Some(train_id),
-        };
-        LabelMapping { train_ids: Box::new(std::array::from_fn(|id| train_id(id as u8))) }
     }
 
     /// Lists the labeled images of a split by its usual name, such as `val`: a list in the root,
@@ -199,7 +184,7 @@ impl Dataset {
         let mut with_label = |image: PathBuf| {
             let relative = image.strip_prefix(root).ok();
             let label = relative.and_then(|relative| self.label(root, relative));
-            let label = label.map(|label| existing(&label, folder, &mut resolver)).transpose()?;
+            let label = label.map(|label| existing_label(label, folder, &mut resolver)).transpose()?;
             Ok(Sample { image, label })
         };
         collect(images.into_iter().map(&mut with_label), folder)
@@ -291,18 +276,17 @@ fn collect(
     }
 }
 
-/// A file, also if its name on the disk has another Unicode form.
-fn existing(
-    path: &Path,
+/// Path of a label, also if its name on the disk has another Unicode form or ending.
+fn existing_label(
+    path: PathBuf,
     list: &Path,
     resolver: &mut ListResolver<'_>,
 ) -> Result<PathBuf, DatasetError> {
     if path.is_file() {
-        return Ok(path.into());
+        return Ok(path);
     }
     // Paths that begin with the root are looked for below it.
-    let missing = || DatasetError::Missing { path: path.into(), list: list.into() };
-    resolver.file_at(path).ok_or_else(missing)
+    resolver.file_at(&path).map_or_else(|| label_file::find(path, list), Ok)
 }
 
 fn read(path: &Path) -> Result<String, DatasetError> {

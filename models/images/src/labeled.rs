@@ -2,14 +2,19 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use image::RgbImage;
+use image::metadata::Orientation;
+use image::{DynamicImage, GrayImage, RgbImage};
 use protoseg_models::classes::ClassTable;
+use protoseg_models::reading::ImageReading;
 use protoseg_synthetic::render_scene;
 
-use crate::dataset::{Dataset, DatasetError, LabelMapping, Sample};
-use crate::image_file::{ImageFile, ImageFileError};
-use crate::label_map::{self, LabelMapError};
+use crate::dataset::{Dataset, DatasetError, Sample};
+use crate::image_file::{ImageFile, ImageFileError, NotedImage, swaps_sides};
+use crate::label_map::LabelMap;
+use crate::label_mapping::{LabelMapping, MappedLabels, MaskError};
+use crate::notes::NoteCollector;
 use crate::scan::Scanner;
 
 /// An image with its ground truth.
@@ -34,10 +39,10 @@ pub enum LabeledImageError {
     /// The image.
     #[error(transparent)]
     Image(#[from] ImageFileError),
-    /// The label file.
+    /// The label file, or its content.
     #[error(transparent)]
-    Label(#[from] LabelMapError),
-    /// The content of the label file.
+    Mask(#[from] MaskError),
+    /// A label file that does not fit its image.
     #[error(transparent)]
     Dataset(#[from] DatasetError),
 }
@@ -59,10 +64,17 @@ pub type PendingDecode<'a> = Box<dyn FnOnce() -> Result<LabeledImage, LabeledIma
 #[expect(missing_docs, reason = "the names of the fields say it")]
 pub enum LabeledDataset {
     /// Files of a dataset; every pixel of a sample without label is ignored.
-    Files { samples: Vec<Sample>, ids: LabelMapping, classes: ClassTable },
+    Files { samples: Vec<Sample>, ids: LabelMapping, classes: ClassTable, reading: DatasetReading },
     /// Synthetic street scenes `first..first + count` of a seed, in the classes of Cityscapes;
     /// `size` is height and width.
     Synthetic { seed: u64, first: u64, count: usize, size: [usize; 2] },
+}
+
+/// How the image files of a data set are read, and the remarks on those that were.
+#[derive(Debug, Clone, Default)]
+pub struct DatasetReading {
+    reading: ImageReading,
+    notes: Arc<NoteCollector>,
 }
 
 impl LabeledDataset {
@@ -73,12 +85,13 @@ impl LabeledDataset {
         list: Option<&Path>,
         split: &str,
     ) -> Result<Self, DatasetError> {
-        let classes = dataset.classes(root)?;
+        let ids = dataset.label_mapping(root)?;
         let samples = match list {
             Some(list) => dataset.labeled(root, list)?,
             None => dataset.split(root, split)?,
         };
-        Ok(Self::Files { samples, ids: dataset.label_mapping(&classes), classes })
+        let (classes, reading) = (ids.class_file().table.clone(), DatasetReading::default());
+        Ok(Self::Files { samples, ids, classes, reading })
     }
 
     /// Opens the images of a split by name; the scanner has the account of what was passed over in
@@ -89,9 +102,10 @@ impl LabeledDataset {
         split: &str,
         scanner: &mut Scanner,
     ) -> Result<Self, DatasetError> {
-        let classes = dataset.classes(root)?;
+        let ids = dataset.label_mapping(root)?;
         let samples = dataset.scan_split(root, split, scanner)?;
-        Ok(Self::Files { samples, ids: dataset.label_mapping(&classes), classes })
+        let (classes, reading) = (ids.class_file().table.clone(), DatasetReading::default());
+        Ok(Self::Files { samples, ids, classes, reading })
     }
 
     /// Opens the images of a list file without labels; those that the list `truth` names too have
@@ -102,7 +116,7 @@ impl LabeledDataset {
         list: &Path,
         truth: Option<&Path>,
     ) -> Result<Self, DatasetError> {
-        let classes = dataset.classes(root)?;
+        let ids = dataset.label_mapping(root)?;
         let mut samples = dataset.unlabeled(root, list)?;
         let known =
             truth.map(|truth| dataset.labeled(root, truth)).transpose()?.unwrap_or_default();
@@ -113,7 +127,36 @@ impl LabeledDataset {
         for sample in &mut samples {
             sample.label = known.get(&same(&sample.image)).cloned().flatten();
         }
-        Ok(Self::Files { samples, ids: dataset.label_mapping(&classes), classes })
+        let (classes, reading) = (ids.class_file().table.clone(), DatasetReading::default());
+        Ok(Self::Files { samples, ids, classes, reading })
+    }
+
+    /// Returns the same images, read by a model's choices. Remarks on them are added to those of
+    /// this set.
+    pub fn with_reading(&self, choices: ImageReading) -> Self {
+        let mut set = self.clone();
+        if let Self::Files { reading, .. } = &mut set {
+            reading.reading = choices;
+        }
+        set
+    }
+
+    /// Returns the same images, whose remarks are added to those of another set.
+    pub fn with_notes_of(&self, other: &Self) -> Self {
+        let mut set = self.clone();
+        if let (Self::Files { reading, .. }, Self::Files { reading: other, .. }) = (&mut set, other)
+        {
+            reading.notes = Arc::clone(&other.notes);
+        }
+        set
+    }
+
+    /// Returns one warning of each kind about the images that were read by now, of `images` in all.
+    pub fn warnings(&self, images: usize) -> Vec<String> {
+        match self {
+            Self::Files { reading, .. } => reading.notes.warnings(images),
+            Self::Synthetic { .. } => Vec::new(),
+        }
     }
 
     /// Returns the images whose ground truth is known.
@@ -149,6 +192,32 @@ impl LabeledDataset {
         }
     }
 
+    /// Returns the meaning of the masks; `None` for synthetic scenes.
+    pub fn mapping(&self) -> Option<&LabelMapping> {
+        match self {
+            Self::Files { ids, .. } => Some(ids),
+            Self::Synthetic { .. } => None,
+        }
+    }
+
+    /// Reads the ground truth alone; `None` where it is unknown.
+    pub fn read_labels(
+        &self,
+        index: usize,
+        max_pixels: u64,
+    ) -> Result<Option<MappedLabels>, LabeledImageError> {
+        match self {
+            Self::Files { samples, ids, .. } => {
+                let Some(path) = &samples[index].label else { return Ok(None) };
+                Ok(Some(ids.read(path, max_pixels)?.1))
+            }
+            Self::Synthetic { .. } => {
+                let labels = self.read(index, max_pixels)?.truth;
+                Ok(Some(MappedLabels { labels, ids: Box::new([0; 256]) }))
+            }
+        }
+    }
+
     /// Returns the name of an image.
     pub fn name(&self, index: usize) -> String {
         match self {
@@ -173,10 +242,11 @@ impl LabeledDataset {
         max_pixels: u64,
     ) -> Result<(u64, PendingDecode<'_>), LabeledImageError> {
         match self {
-            Self::Files { samples, ids, .. } => {
+            Self::Files { samples, ids, reading, .. } => {
                 let sample = &samples[index];
                 let file = ImageFile::read(&sample.image, max_pixels)?;
-                Ok((file.pixels(), Box::new(move || decode(file, sample, ids, max_pixels))))
+                let pixels = file.pixels();
+                Ok((pixels, Box::new(move || decode(file, sample, ids, reading, max_pixels))))
             }
             Self::Synthetic { seed, first, size: [height, width], .. } => {
                 let render = move || {
@@ -194,27 +264,51 @@ fn decode(
     file: ImageFile,
     sample: &Sample,
     ids: &LabelMapping,
+    DatasetReading { reading, notes }: &DatasetReading,
     max_pixels: u64,
 ) -> Result<LabeledImage, LabeledImageError> {
-    let image = file.decode()?;
+    let orientation = file.orientation();
+    let NotedImage { image, notes: seen } = file.decode_as(*reading)?;
+    let name = sample.image.display().to_string();
+    notes.add(&name, &seen);
     let Some(path) = &sample.label else {
         return Ok(LabeledImage { truth: vec![255; image.len() / 3], image });
     };
-    let mut map = label_map::read(path, max_pixels)?;
+    let ([height, width], MappedLabels { labels, .. }) = ids.read(path, max_pixels)?;
+    let mut map = LabelMap { height, width, labels };
     let image_size = [image.height() as usize, image.width() as usize];
+    if seen.is_turned {
+        let [height, width] = image_size;
+        let tells = swaps_sides(orientation) && height != width;
+        if tells && [map.height, map.width] == [width, height] {
+            map = turned(map, orientation);
+            notes.add_turned(&name, true);
+        } else if !tells && [map.height, map.width] == image_size {
+            notes.add_turned(&name, false);
+        }
+    }
     let label_size = [map.height, map.width];
     if image_size != label_size {
         let (image, label) = (sample.image.clone(), path.clone());
         return Err(DatasetError::Size { image, image_size, label, label_size }.into());
     }
-    ids.map(&mut map.labels, map.width, path)?;
     Ok(LabeledImage { image, truth: map.labels })
+}
+
+/// Turns a mask that was made for the pixels as stored like its image.
+fn turned(map: LabelMap, orientation: Orientation) -> LabelMap {
+    let LabelMap { height, width, labels } = map;
+    let image = GrayImage::from_raw(width as u32, height as u32, labels).unwrap_or_default();
+    let mut image = DynamicImage::ImageLuma8(image);
+    image.apply_orientation(orientation);
+    let image = image.into_luma8();
+    let (width, height) = image.dimensions();
+    LabelMap { height: height as usize, width: width as usize, labels: image.into_raw() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::label_map::LabelMap;
 
     fn folder(image: (u32, u32), labels: &LabelMap) -> (tempfile::TempDir, LabeledDataset) {
         let root = tempfile::tempdir().unwrap();
@@ -236,7 +330,10 @@ mod tests {
         assert_eq!(set.read(0, 100).unwrap().truth, [0, 1, 255, 0]);
         let (_root, set) = folder((2, 2), &map(&[3, 8, 8, 4]));
         let message = set.read(0, 100).unwrap_err().to_string();
-        assert!(message.contains("labels/a.png: the id 4 at row 1, column 1"), "{message}");
+        assert!(
+            message.contains("labels/a.png: the ids 4 (1 pixel, first at row 1, column 1)"),
+            "{message}"
+        );
         let (_root, set) = folder((3, 2), &map(&[3; 4]));
         let message = set.read(0, 100).unwrap_err().to_string();
         assert!(

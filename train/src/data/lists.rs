@@ -58,15 +58,20 @@ impl Lists {
         let root: &Path = config.root.as_deref().context("`root` names no folder")?;
         let read = |list: &Path| -> Result<LabeledDataset> {
             if is_all(dataset, root, list) {
-                return all_images(dataset, root);
+                return Ok(all_images(dataset, root)?.with_reading(config.reading()));
             }
-            Ok(LabeledDataset::from_files(dataset, root, Some(&find_list(root, list)), "")?)
+            let list = find_list(root, list);
+            let set = LabeledDataset::from_files(dataset, root, Some(&list), "")?;
+            Ok(set.with_reading(config.reading()))
         };
         let labeled = read(config.labeled.as_deref().context("`labeled` names no list")?)?;
         let validation = config.validation.as_deref().map(read).transpose()?;
+        let validation = validation.map(|set| set.with_notes_of(&labeled));
         let truth = config.unlabeled_truth.as_deref().map(|truth| find_list(root, truth));
-        let read = |list: &Path| {
-            LabeledDataset::unlabeled(dataset, root, &find_list(root, list), truth.as_deref())
+        let read = |list: &Path| -> Result<LabeledDataset> {
+            let list = find_list(root, list);
+            let set = LabeledDataset::unlabeled(dataset, root, &list, truth.as_deref())?;
+            Ok(set.with_reading(config.reading()).with_notes_of(&labeled))
         };
         let unlabeled = config.unlabeled.as_deref().map(read).transpose()?;
         let unlabeled_truth =
@@ -111,6 +116,13 @@ impl Lists {
             }
         }
         Ok(())
+    }
+
+    /// Returns warnings about the image files that were read by now, one of each kind.
+    pub fn warnings(&self) -> Vec<String> {
+        let further = [self.unlabeled.as_deref(), self.validation.as_ref()];
+        let further = further.into_iter().flatten().map(LabeledDataset::count);
+        self.labeled.warnings(self.labeled.count() + further.sum::<usize>())
     }
 
     /// Returns a digest of the classes and the names of labeled and unlabeled images, which must not change before a resume.

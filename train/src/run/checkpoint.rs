@@ -33,8 +33,9 @@ pub fn from_learner(
         Some((node, prototypes)) => Some(prototypes.published(&net.graph().node(node).name)?),
         None => None,
     };
+    let header = CheckpointHeader::new(&config.name, arch, classes.clone(), config.window);
     Ok(Checkpoint {
-        header: CheckpointHeader::new(&config.name, arch, classes.clone(), config.window),
+        header: CheckpointHeader { reading: config.reading(), ..header },
         weights,
         probe: probe::record(&net, LogitGrid::from_arch(arch), prototypes)?,
         calibration: None,

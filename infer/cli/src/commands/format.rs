@@ -11,7 +11,7 @@ use protoseg_images::formats::{
 };
 use protoseg_infer::upsample::{Outputs, Prediction, into_vec};
 use protoseg_label::STATE_DIR;
-use protoseg_models::classes::ClassTable;
+use protoseg_models::classes::{Class, ClassTable};
 use protoseg_models::errors::FileError;
 
 use super::annotation_args::AnnotationArgs;
@@ -24,7 +24,7 @@ const PSEUDO: &str = "pseudo";
 pub(crate) enum OutputFormat {
     /// Train ids as gray PNG
     Ids,
-    /// Ids of the classes' data set as gray PNG, named for the official evaluation of Cityscapes
+    /// Ids of the class file as gray PNG, named for the official evaluation of Cityscapes
     #[value(name = "labelids")]
     LabelMapping,
     /// Train ids as palette PNG in the colors of the classes
@@ -210,6 +210,30 @@ impl OutputFormats {
         Ok(formats)
     }
 
+    /// Says which ids the files hold, where the classes have other ids than train ids.
+    pub(crate) fn ids_note(&self, classes: &ClassTable) -> Option<String> {
+        /// Classes that the note names.
+        const NAMED: usize = 3;
+        let chosen = |format| self.chosen.contains(&format);
+        if classes.has_train_ids() || !chosen(OutputFormat::Ids) && !chosen(OutputFormat::Color) {
+            return None;
+        }
+        let list = |id: fn(usize, &Class) -> usize| {
+            let classes = classes.classes().iter().enumerate();
+            let named =
+                classes.take(NAMED).map(|(at, class)| format!("{} {}", id(at, class), class.name));
+            named.collect::<Vec<_>>().join(", ")
+        };
+        let more = if classes.count() > NAMED { ", …" } else { "" };
+        let folder = if chosen(OutputFormat::Ids) { "ids" } else { "color" };
+        Some(format!(
+            "{folder} holds train ids ({}{more}); --format labelids writes those of the class file \
+             ({}{more})",
+            list(|train_id, _| train_id),
+            list(|_, class| class.source_id.into())
+        ))
+    }
+
     /// Outputs of the model that the formats need besides labels.
     pub(crate) fn outputs(&self) -> Outputs {
         self.chosen.iter().fold(Outputs::default(), |all, format| {
@@ -255,7 +279,7 @@ impl OutputFormats {
             let Some(folder) = format.folder() else { continue };
             let path = Path::new(folder).join(png_name(name));
             match format {
-                OutputFormat::Ids => files.push((path, map.ids_png()?)),
+                OutputFormat::Ids => files.push((path, map.train_ids_png(classes)?)),
                 OutputFormat::LabelMapping => {
                     files.push((
                         Path::new(folder).join(label_ids::file_name(name)),

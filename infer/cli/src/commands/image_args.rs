@@ -1,11 +1,13 @@
 //! Images of `protoseg bench` and `protoseg tune`: files or synthetic scenes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
 use protoseg_bench::images::BenchImages;
 use protoseg_images::image_file::MAX_PIXELS;
 use protoseg_images::scan::UnreadableFolder;
+use protoseg_models::bundle::Manifest;
+use protoseg_models::reading::ImageReading;
 
 use super::inputs::{self, InputImage, Inputs};
 use super::print_stderr;
@@ -42,8 +44,8 @@ pub(crate) struct ImageArgs {
 }
 
 impl ImageArgs {
-    /// Reads or renders the images.
-    pub(crate) fn open(&self) -> anyhow::Result<BenchImages> {
+    /// Reads the images as a bundle says, or renders some.
+    pub(crate) fn open(&self, bundle: Option<&Path>) -> anyhow::Result<BenchImages> {
         ensure!(
             (1..=MAX_COUNT).contains(&self.image_count),
             "--image-count is a number from 1 to {MAX_COUNT}"
@@ -64,6 +66,10 @@ impl ImageArgs {
         let paths: Vec<PathBuf> = images.take(self.image_count).map(|image| image.path).collect();
         let names: Vec<String> =
             self.images.iter().map(|path| path.display().to_string()).collect();
-        Ok(BenchImages::from_files(&paths, MAX_PIXELS, names.join(", "))?)
+        let reading = match bundle.filter(|bundle| bundle.is_dir()) {
+            Some(bundle) => Manifest::read(bundle)?.value.model.reading,
+            None => ImageReading::default(),
+        };
+        Ok(BenchImages::from_files(&paths, reading, MAX_PIXELS, names.join(", "))?)
     }
 }

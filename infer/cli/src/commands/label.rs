@@ -11,7 +11,8 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, anyhow, ensure};
 use protoseg_bench::tuning::TuningPurpose;
 use protoseg_images::formats::pseudo_labels::DEFAULT_MIN_CONFIDENCE;
-use protoseg_images::image_file::ImageFile;
+use protoseg_images::image_file::{ImageFile, NotedImage};
+use protoseg_images::notes::NoteCollector;
 use protoseg_infer::pipeline::{DecodedImage, PendingImage, Pipeline, PipelineEvent, RunControl};
 use protoseg_infer::session::{self, SessionError};
 use protoseg_infer::{EngineConfig, Prediction};
@@ -31,13 +32,15 @@ use super::format::{OutputFormat, OutputFormats, ResultNames};
 use super::inputs::{self, InputImage, Inputs};
 use super::tuned::{TunedEngine, TuningArgs};
 use super::{
-    CommandError, CommandOutcome, OrUsage, RunArgs, print, print_json, print_stderr, progress,
+    CommandError, CommandOutcome, OrUsage, RunArgs, print, print_json, print_stderr,
+    print_warnings, progress,
 };
 
 /// Label images
 ///
 /// Images keep their path below the input folder: IN/a/b.jpg becomes OUT/ids/a/b.png,
-/// OUT/color/a/b.png and so on. EXIF orientation is applied; transparent pixels become black.
+/// OUT/color/a/b.png and so on. EXIF orientation is applied; opacity and further
+/// channels are left out with a warning, unless --channels says otherwise.
 ///
 /// Images and folders that cannot be read are reported, also in OUT/.protoseg/failed.jsonl; the
 /// others are labeled, and the exit status is 3. The run stops at the first result that cannot be written,
@@ -123,16 +126,21 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
         failures.add_folder(folder, &record);
     }
 
+    let notes = NoteCollector::default();
+    let reading = pipeline.segmenter().model().reading;
     let open = |index: usize| {
         let input = &inputs[todo[index]];
         // Taken before reading, so that a concurrent write counts as a change.
         let fingerprint = FileFingerprint::from_file(&input.path, arguments.verify_inputs)
             .with_context(|| input.path.display().to_string())?;
         let file = ImageFile::read(&input.path, arguments.run.max_pixels)?;
-        Ok(PendingImage {
-            pixels: file.pixels(),
-            decode: move || Ok(DecodedImage { image: file.decode()?, extra: fingerprint }),
-        })
+        let (notes, pixels) = (&notes, file.pixels());
+        let decode = move || {
+            let NotedImage { image, notes: seen } = file.decode_as(reading)?;
+            notes.add(&input.path.display().to_string(), &seen);
+            Ok(DecodedImage { image, extra: fingerprint })
+        };
+        Ok(PendingImage { pixels, decode })
     };
     let bar = progress::bar(todo.len());
     // Images that were run, but whose names cannot be written below the output folder.
@@ -168,6 +176,7 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
     let control = RunControl { outputs: formats.outputs(), stop: &signals.stop, observe: &observe };
     let report = pipeline.run(todo.len(), &control, open, encode);
     bar.finish_and_clear();
+    print_warnings(notes.warnings(todo.len()));
     if let Some(error) = report.stopped {
         return Err(error.into());
     }
@@ -182,6 +191,7 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
     let mut summary =
         LabelSummary::new(&pipeline, labeled, kept, failures.into_list(), &scan, shard);
     summary.set_times(report.elapsed, report.stages);
+    summary.ids = formats.ids_note(&pipeline.segmenter().model().classes);
     if report.interrupted {
         summary.left = done.len() - labeled - kept;
     } else {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use protoseg_images::image_file::MAX_PIXELS;
-use protoseg_infer::Segmenter;
+use protoseg_infer::{EngineConfig, Segmenter};
 use protoseg_label::journal::{Journal, JournalContents, JournalEntry, RunHeader};
 use protoseg_label::merge::MergedShards;
 use protoseg_label::shard::Shard;
@@ -14,6 +14,7 @@ use protoseg_models::classes::ClassTable;
 use serde::Serialize;
 
 use super::format::OutputFormats;
+use super::reading_args::ReadingArgs;
 use super::{CommandError, CommandOutcome, OrUsage, print, print_json, print_stderr};
 
 /// Merge the shards of `protoseg label`, verify that they are complete, and write combined files
@@ -40,6 +41,8 @@ pub(crate) struct MergeArgs {
     /// Print the summary as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    reading: ReadingArgs,
 }
 
 #[derive(Debug, Serialize)]
@@ -67,10 +70,12 @@ pub(crate) fn run(arguments: &MergeArgs) -> Result<CommandOutcome, CommandError>
         }
     };
     let merged = MergedShards::read(&arguments.folders).or_usage()?;
-    let segmenter = Segmenter::open(&arguments.bundle).or_usage()?;
+    let engine = EngineConfig { reading: arguments.reading.reading(), ..EngineConfig::default() };
+    let segmenter = Segmenter::open_with(&arguments.bundle, &engine).or_usage()?;
     if segmenter.fingerprint() != merged.recipe.model {
         let error = anyhow::anyhow!(
-            "{} is not the model that labeled these images",
+            "{} is not the model that labeled these images, or it read them otherwise: if they were labeled with \
+             --channels, --range or --depth, give the same",
             arguments.bundle.display()
         );
         return Err(CommandError::usage(error));

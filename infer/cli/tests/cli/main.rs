@@ -1,6 +1,6 @@
 //! The program `protoseg` and its libraries, end to end:
-//! - [`commands`] that succeed; [`import`]; the [`gate`] of `check`; [`export`]
-//! - errors: [`broken_inputs`], [`broken_images`], [`refusals`]
+//! - [`commands`] that succeed; [`import`]; [`convert`]; the [`gate`] of `check`; [`export`]
+//! - errors: [`broken_inputs`], [`broken_images`], [`masks`], [`refusals`]; the [`reading`] of images
 //! - labeling: [`folders`] and lists, [`formats`], [`resume`], [`occupied`] output folders, [`shards`]
 //! - [`surroundings`]: closed pipes, user folders, a damaged runtime, signals, names
 //! - the library: [`pipeline`], its [`times`], [`devices`]
@@ -22,6 +22,8 @@ mod commands;
 #[cfg(test)]
 mod common;
 #[cfg(test)]
+mod convert;
+#[cfg(test)]
 mod devices;
 #[cfg(test)]
 mod engine;
@@ -38,9 +40,13 @@ mod grpc;
 #[cfg(test)]
 mod import;
 #[cfg(test)]
+mod masks;
+#[cfg(test)]
 mod occupied;
 #[cfg(test)]
 mod pipeline;
+#[cfg(test)]
+mod reading;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]

@@ -192,7 +192,7 @@ fn encode(
     let confidence = prediction.confidence.take().map(into_vec);
     let map = LabelMap::from(prediction);
     let bytes = match view {
-        View::Labels => map.ids_png().map_err(|error| failed(&error))?,
+        View::Labels => map.train_ids_png(classes).map_err(|error| failed(&error))?,
         View::Color => map.color_png(classes).map_err(|error| failed(&error))?,
         View::Overlay => map.overlay_png(&image, classes).map_err(|error| failed(&error))?,
         View::Coco => {

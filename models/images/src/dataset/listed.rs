@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::{Dataset, DatasetError, Sample, existing};
+use super::{Dataset, DatasetError, Sample, existing_label};
 use crate::list::{self, IMAGE_FOLDERS, LineContent, ListLine, ListResolver, ListedFile};
 
 /// Reads the lines of one list.
@@ -34,7 +34,7 @@ impl<'a> ListReader<'a> {
                 // Where the label is missing too, it is named: its path is the less obvious one.
                 let usual = self.dataset.image(first.as_os_str());
                 return Err(match self.derived_label(line, &usual) {
-                    Err(other @ DatasetError::Missing { .. }) => other,
+                    Err(other @ DatasetError::MissingLabel { .. }) => other,
                     _ => error,
                 });
             }
@@ -130,13 +130,13 @@ impl<'a> ListReader<'a> {
             Some(text) => text.replace("_gtFine_labelTrainIds.", "_gtFine_labelIds.").into(),
             None => text.to_owned(),
         };
-        existing(&self.root.join(label), self.list, &mut self.resolver)
+        existing_label(self.root.join(label), self.list, &mut self.resolver)
     }
 
     fn derived_label(&mut self, line: &ListLine, image: &Path) -> Result<PathBuf, DatasetError> {
         let below = list::below(self.root, image);
         match below.and_then(|below| self.dataset.label(self.root, &below)) {
-            Some(label) => existing(&label, self.list, &mut self.resolver),
+            Some(label) => existing_label(label, self.list, &mut self.resolver),
             None => Err(self.malformed(line, "has no label column")),
         }
     }

@@ -31,6 +31,9 @@ pub(super) struct LabelSummary {
     images_per_second: f64,
     setup: PipelineSetup,
     stages: Option<StageReport>,
+    /// The ids that the files hold, where they are not those of the class file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ids: Option<String>,
 }
 
 impl LabelSummary {
@@ -56,6 +59,7 @@ impl LabelSummary {
             images_per_second: 0.0,
             setup,
             stages: None,
+            ids: None,
         }
     }
 
@@ -68,6 +72,14 @@ impl LabelSummary {
 
     /// Text for the terminal.
     pub(super) fn human(&self, out: &Path) -> String {
+        let text = self.work(out);
+        match &self.ids {
+            Some(ids) if self.labeled + self.kept > 0 => format!("{text}\n{ids}"),
+            _ => text,
+        }
+    }
+
+    fn work(&self, out: &Path) -> String {
         let counts =
             [(self.kept, "kept"), (self.failed.len(), "failed"), (self.left, "left for --resume")];
         let counts: String = counts
