@@ -184,7 +184,8 @@ impl Dataset {
         let mut with_label = |image: PathBuf| {
             let relative = image.strip_prefix(root).ok();
             let label = relative.and_then(|relative| self.label(root, relative));
-            let label = label.map(|label| existing_label(label, folder, &mut resolver)).transpose()?;
+            let label =
+                label.map(|label| existing_label(label, folder, &mut resolver)).transpose()?;
             Ok(Sample { image, label })
         };
         collect(images.into_iter().map(&mut with_label), folder)
