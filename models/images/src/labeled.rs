@@ -224,7 +224,7 @@ fn decode(
     max_pixels: u64,
 ) -> Result<LabeledImage, LabeledImageError> {
     let orientation = file.orientation();
-    let NotedImage { image, notes: seen } = file.decode_as(*reading)?;
+    let NotedImage { image, notes: seen, .. } = file.decode_as(*reading)?;
     let name = sample.image.display().to_string();
     notes.add(&name, &seen);
     let Some(path) = &sample.label else {

@@ -7,12 +7,13 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
+use protoseg_images::geo::Place;
 use protoseg_infer::pipeline::DecodedImage;
 use protoseg_infer::upsample::{Prediction, pixels_by_class};
 use protoseg_label::fingerprint::FileFingerprint;
 use protoseg_label::journal::JournalEntry;
 use protoseg_label::{STATE_DIR, escape_name, unescape_name};
-use protoseg_models::classes::ClassTable;
+use protoseg_models::classes::{ClassTable, IGNORE_INDEX};
 use protoseg_models::errors::error_chain;
 use serde::Serialize;
 
@@ -27,6 +28,12 @@ struct Failure {
     path: String,
     #[serde(rename = "picture")]
     image: String,
+}
+
+/// Facts about an image file that its pixels do not tell.
+pub(super) struct InputFacts {
+    pub(super) fingerprint: FileFingerprint,
+    pub(super) place: Option<Place>,
 }
 
 /// Writes results, journal entries and failures; shared by all threads.
@@ -62,15 +69,23 @@ impl<'a> ResultRecorder<'a> {
     pub(super) fn write_results(
         &self,
         input: &InputImage,
-        item: DecodedImage<FileFingerprint>,
+        item: DecodedImage<InputFacts>,
         prediction: Prediction,
     ) -> Result<()> {
-        let (labels, margin) = into_image_labels(&input.name, prediction);
-        let labeled =
-            LabeledImage { image: &item.image, labels: &labels, margin: margin.as_deref() };
+        let InputFacts { fingerprint, place } = item.extra;
+        let (mut labels, margin) = into_image_labels(&input.name, prediction);
+        if let Some(place) = &place {
+            place.ignore_missing(&mut labels.map.labels, IGNORE_INDEX);
+        }
+        let labeled = LabeledImage {
+            image: &item.image,
+            labels: &labels,
+            margin: margin.as_deref(),
+            geo: place.as_ref().map(|place| &place.geo),
+        };
         self.out_dir.invalidate(&input.name)?;
         let mut outputs = BTreeMap::new();
-        if let Err(error) = self.write(input, &labeled, item.extra.bytes, &mut outputs) {
+        if let Err(error) = self.write(input, &labeled, fingerprint.bytes, &mut outputs) {
             // A result is all files or none.
             self.remove(outputs.keys())?;
             return Err(error);
@@ -80,7 +95,7 @@ impl<'a> ResultRecorder<'a> {
         let entry = JournalEntry {
             image: escape_name(&input.name),
             recipe,
-            input: item.extra,
+            input: fingerprint,
             outputs,
             pixels,
         };
