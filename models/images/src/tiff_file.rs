@@ -63,6 +63,9 @@ impl TiffPage {
         if !(1..=MAX_BANDS).contains(&bands) {
             return Err(unsupported(format!("{bands} samples a pixel")));
         }
+        if !matches!(bits, 1 | 2 | 4 | 8 | 16 | 32 | 64) {
+            return Err(unsupported(format!("{bits} bits a sample")));
+        }
         let kind = match (number(directory::SAMPLE_FORMAT, 1), bits) {
             (1 | 4, 1..=8) => SampleKind::Byte,
             (1 | 4, 16) => SampleKind::Word,
