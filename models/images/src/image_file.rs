@@ -118,13 +118,13 @@ pub struct NotedImage {
 
 /// An encoded image of known size.
 pub struct EncodedImage<'a> {
-    source: Source<'a>,
+    source: EncodedSource<'a>,
     size: [u32; 2],
     orientation: Orientation,
 }
 
 /// Decoders of a format.
-enum Source<'a> {
+enum EncodedSource<'a> {
     /// `kind` is that of 16-bit samples.
     Decoder {
         decoder: Box<dyn ImageDecoder + 'a>,
@@ -204,7 +204,7 @@ impl<'a> EncodedImage<'a> {
             let page = TiffPage::choose(bytes.as_ref(), layout)?;
             let ([width, height], orientation) = (page.size, page.orientation);
             check_size(width, height, max_pixels)?;
-            let source = Source::Tiff(Box::new(bytes), Box::new(page));
+            let source = EncodedSource::Tiff(Box::new(bytes), Box::new(page));
             return Ok(Self { source, size: seen_size(width, height, orientation), orientation });
         }
         let format = image::guess_format(bytes.as_ref()).ok().filter(ImageFormat::reading_enabled);
@@ -232,7 +232,7 @@ impl<'a> EncodedImage<'a> {
             check_size(width, height, max_pixels)?;
             let orientation = decoder.orientation().map_err(decode_error)?;
             drop(decoder);
-            let source = Source::Unended(Box::new(bytes));
+            let source = EncodedSource::Unended(Box::new(bytes));
             return Ok(Self { source, size: seen_size(width, height, orientation), orientation });
         }
         let mut decoder = open(bytes, format)?;
@@ -244,7 +244,7 @@ impl<'a> EncodedImage<'a> {
         // PNM gives its largest value, to which the decoder scales.
         let is_scaled = format == ImageFormat::Pnm;
         let kind = if is_scaled { SampleKind::ScaledWord } else { SampleKind::Word };
-        let source = Source::Decoder { decoder: Box::new(decoder), kind };
+        let source = EncodedSource::Decoder { decoder: Box::new(decoder), kind };
         Ok(Self { source, size: seen_size(width, height, orientation), orientation })
     }
 
@@ -261,7 +261,7 @@ impl<'a> EncodedImage<'a> {
     /// Returns the place on Earth, if the file gives one.
     pub fn geo_reference(&self) -> Option<&GeoReference> {
         match &self.source {
-            Source::Tiff(_, page) => Some(&page.geo).filter(|geo| !geo.is_empty()),
+            EncodedSource::Tiff(_, page) => Some(&page.geo).filter(|geo| !geo.is_empty()),
             _ => None,
         }
     }
@@ -277,11 +277,11 @@ impl<'a> EncodedImage<'a> {
         let pixels = u64::from(self.size[0]) * u64::from(self.size[1]);
         let mut place = None;
         let (image, mut notes) = match source {
-            Source::Decoder { decoder, kind } => {
+            EncodedSource::Decoder { decoder, kind } => {
                 let image = DynamicImage::from_decoder(decoder).map_err(decode_error)?;
                 convert(image, kind, reading)?
             }
-            Source::Unended(bytes) => {
+            EncodedSource::Unended(bytes) => {
                 let decode = |bytes: Vec<u8>| {
                     let mut decoder = open(bytes, ImageFormat::Jpeg)?;
                     decoder.set_limits(limits(pixels)).map_err(decode_error)?;
@@ -291,7 +291,7 @@ impl<'a> EncodedImage<'a> {
                 let (image, notes) = convert(image, SampleKind::Word, reading)?;
                 (image, ImageNotes { no_end_marker: true, ..notes })
             }
-            Source::Tiff(bytes, page) => {
+            EncodedSource::Tiff(bytes, page) => {
                 let decoded = page.decode((*bytes).as_ref(), reading, memory(pixels))?;
                 place = decoded.place;
                 (decoded.image, decoded.notes)

@@ -1,12 +1,13 @@
 //! Image lists of a run: labeled, unlabeled, validation.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use protoseg_images::dataset::Dataset;
+use protoseg_images::dataset::{ALL, Dataset};
 use protoseg_images::image_file::MAX_PIXELS;
 use protoseg_images::labeled::LabeledDataset;
+use protoseg_images::scan::{Scanner, UnreadableFolder};
 use protoseg_models::classes::ClassTable;
 use protoseg_models::digest;
 use rayon::prelude::*;
@@ -56,15 +57,20 @@ impl Lists {
         };
         let root: &Path = config.root.as_deref().context("`root` names no folder")?;
         let read = |list: &Path| -> Result<LabeledDataset> {
-            let set = LabeledDataset::from_files(dataset, root, Some(&root.join(list)), "")?;
+            if is_all(dataset, root, list) {
+                return Ok(all_images(dataset, root)?.with_reading(config.reading()));
+            }
+            let list = find_list(root, list);
+            let set = LabeledDataset::from_files(dataset, root, Some(&list), "")?;
             Ok(set.with_reading(config.reading()))
         };
         let labeled = read(config.labeled.as_deref().context("`labeled` names no list")?)?;
         let validation = config.validation.as_deref().map(read).transpose()?;
         let validation = validation.map(|set| set.with_notes_of(&labeled));
-        let truth = config.unlabeled_truth.as_deref().map(|truth| root.join(truth));
+        let truth = config.unlabeled_truth.as_deref().map(|truth| find_list(root, truth));
         let read = |list: &Path| -> Result<LabeledDataset> {
-            let set = LabeledDataset::unlabeled(dataset, root, &root.join(list), truth.as_deref())?;
+            let list = find_list(root, list);
+            let set = LabeledDataset::unlabeled(dataset, root, &list, truth.as_deref())?;
             Ok(set.with_reading(config.reading()).with_notes_of(&labeled))
         };
         let unlabeled = config.unlabeled.as_deref().map(read).transpose()?;
@@ -140,6 +146,41 @@ impl Lists {
         ];
         Some(digest::sha256_bytes(parts.join("\n\n").as_bytes()))
     }
+}
+
+/// A list from the data set's folder or else from the current one, where `protoseg eval --list` has
+/// it. Says which one is read where both are there.
+fn find_list(root: &Path, list: &Path) -> PathBuf {
+    let below = root.join(list);
+    if !below.is_file() && list.is_file() {
+        return list.to_owned();
+    }
+    if list.is_file() && list.canonicalize().ok() != below.canonicalize().ok() {
+        eprintln!(
+            "warning: {} is read, not {}; name the other one to read it",
+            below.display(),
+            list.display()
+        );
+    }
+    below
+}
+
+/// True for the word `all`, unless a list has that name.
+fn is_all(dataset: Dataset, root: &Path, list: &Path) -> bool {
+    dataset == Dataset::Folder && list == Path::new(ALL) && !root.join(list).exists()
+}
+
+/// Every image of a folder data set. Says what was passed over.
+fn all_images(dataset: Dataset, root: &Path) -> Result<LabeledDataset> {
+    let mut scanner = Scanner::new(false);
+    let set = LabeledDataset::from_split(dataset, root, ALL, &mut scanner)?;
+    for UnreadableFolder { path, error } in &scanner.report().unreadable {
+        eprintln!("warning: {}: {error}; its images are not in the list", path.display());
+    }
+    for line in scanner.report().lines() {
+        eprintln!("note: {}", line.split(';').next().unwrap_or(&line));
+    }
+    Ok(set)
 }
 
 fn dataset(data: DataSource) -> Option<Dataset> {

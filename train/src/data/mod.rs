@@ -2,6 +2,7 @@
 
 pub mod augment;
 pub mod cache;
+pub mod label_check;
 pub mod lists;
 pub mod loader;
 pub mod photometric;

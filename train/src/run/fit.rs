@@ -14,6 +14,7 @@ use protoseg_models::window::LogitGrid;
 
 use crate::config::Config;
 use crate::config::options::{Precision, TrainingMode};
+use crate::data::label_check::check_labels;
 use crate::data::lists::Lists;
 use crate::data::loader::{self, BatchBuilder, ImageCaches, MicroBatch};
 use crate::evaluate::{Interrupted, Predictor, Protocol};
@@ -164,6 +165,7 @@ impl Trainer<'_> {
     fn train(&mut self, first: u64) -> Result<RunOutcome> {
         let config = self.config;
         let schedule = self.learner.schedule;
+        let labels = (first == 0).then(|| check_labels(config, self.lists)).transpose()?;
         let pixels = self.lists.count_labeled_pixels()?;
         ensure!(
             pixels.iter().any(|&count| count > 0),
@@ -178,13 +180,13 @@ impl Trainer<'_> {
         );
         let caches =
             ImageCaches::new(Arc::clone(&self.lists.labeled), self.lists.unlabeled.clone());
-        if first == 0 {
+        if let Some(labels) = labels {
             self.lists.check_readable()?;
             for warning in self.lists.warnings() {
                 self.log.say(&format!("warning: {warning}"));
             }
             let cost = plan::measure_step_cost(&self.learner, &builder, &caches)?;
-            self.log.say(&plan::describe(&self.learner, self.lists, &pixels, cost));
+            self.log.say(&plan::describe(&self.learner, self.lists, &pixels, &labels, cost));
         }
         if self.options.dry_run {
             return Ok(RunOutcome::Planned);

@@ -4,11 +4,13 @@ use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use protoseg_models::classes::Class;
 use protoseg_models::graph::Tag;
 use protoseg_models::random::Stream;
 use tch::{Kind, Tensor};
 
 use crate::config::options::TrainingMode;
+use crate::data::label_check::LabelCheck;
 use crate::data::lists::Lists;
 use crate::data::loader::{BatchBuilder, ImageCaches};
 use crate::method::prototype_init::feature_node;
@@ -85,7 +87,13 @@ fn random_prototypes(learner: &Learner) -> Result<Prototypes> {
 }
 
 /// Describes the plan; `pixels` are the labeled pixels of each class.
-pub fn describe(learner: &Learner, lists: &Lists, pixels: &[u64], cost: StepCost) -> String {
+pub fn describe(
+    learner: &Learner,
+    lists: &Lists,
+    pixels: &[u64],
+    labels: &LabelCheck,
+    cost: StepCost,
+) -> String {
     let Learner { config, schedule, student, .. } = learner;
     let count = |images: Option<usize>| images.map_or("none".to_owned(), |count| count.to_string());
     let weights: usize = student.trainable().map(|(_, tensor)| tensor.numel()).sum();
@@ -127,15 +135,7 @@ pub fn describe(learner: &Learner, lists: &Lists, pixels: &[u64], cost: StepCost
         let note = "batch statistics, CutMix and thresholds are per micro-batch, not per step";
         lines.push(note.to_owned());
     }
-    lines.push("labeled pixels:".to_owned());
-    let classes = lists.classes.classes();
-    let all = pixels.iter().sum::<u64>().max(1) as f64;
-    let width = classes.iter().map(|class| class.name.len()).max().unwrap_or(0);
-    for (class, &pixels) in classes.iter().zip(pixels) {
-        let share = pixels as f64 / all;
-        let bar = "#".repeat((share * 40.0).ceil() as usize);
-        lines.push(format!("  {:width$} {:5.1} % {bar}", class.name, 100.0 * share));
-    }
+    lines.extend(class_shares(lists.classes.classes(), pixels));
     let warmup = cost.warmup.as_secs_f64();
     let after_warmup = cost.after_warmup.as_secs_f64();
     let seconds =
@@ -149,7 +149,22 @@ pub fn describe(learner: &Learner, lists: &Lists, pixels: &[u64], cost: StepCost
         let _ = write!(expected, ", {:.1} GB of main memory", memory as f64 / 1e9);
     }
     lines.push(expected);
+    lines.extend(labels.lines());
     lines.join("\n")
+}
+
+/// A line for each class with its share of the labeled pixels.
+fn class_shares(classes: &[Class], pixels: &[u64]) -> Vec<String> {
+    let all = pixels.iter().sum::<u64>().max(1) as f64;
+    let width = classes.iter().map(|class| class.name.len()).max().unwrap_or(0);
+    let line = |(class, &pixels): (&Class, &u64)| {
+        let share = pixels as f64 / all;
+        let bar = "#".repeat((share * 40.0).ceil() as usize);
+        let bar = if pixels == 0 { "none" } else { &bar };
+        format!("  {:width$} {:5.1} % {bar}", class.name, 100.0 * share)
+    };
+    let head = "labeled pixels:".to_owned();
+    std::iter::once(head).chain(classes.iter().zip(pixels).map(line)).collect()
 }
 
 fn clock(seconds: f64) -> String {

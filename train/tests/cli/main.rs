@@ -1,8 +1,8 @@
 //! The program `protoseg-train`, end to end: whole [`runs`], runs that stop early ([`stops`]) and
 //! states that cannot be resumed ([`resumes`]), errors in a step ([`failures`]) and in the inputs
 //! ([`broken_inputs`]), grids ([`ablation`]), memory ([`flat_memory`]), random checkpoints
-//! ([`init`]), the page of configuration keys ([`config_reference`]) and training on a device
-//! ([`acceptance`]).
+//! ([`init`]), masks that mean something else than they seem to ([`masks`]), the page of
+//! configuration keys ([`config_reference`]) and training on a device ([`acceptance`]).
 
 #[cfg(test)]
 mod ablation;
@@ -18,6 +18,8 @@ mod failures;
 mod flat_memory;
 #[cfg(test)]
 mod init;
+#[cfg(test)]
+mod masks;
 #[cfg(test)]
 mod resumes;
 #[cfg(test)]

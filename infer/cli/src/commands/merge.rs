@@ -51,6 +51,9 @@ struct MergeSummary {
     labeled: usize,
     /// Names of the images that could not be labeled.
     failed: Vec<String>,
+    /// Folders of images that could not be read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unreadable_folders: Vec<String>,
     /// Share of all pixels by class.
     classes: BTreeMap<String, f64>,
 }
@@ -92,24 +95,31 @@ pub(crate) fn run(arguments: &MergeArgs) -> Result<CommandOutcome, CommandError>
         gather(&merged, shard, folder, out, arguments.link)?;
     }
     let names: Vec<PathBuf> = merged.parts.keys().cloned().collect();
-    formats.finish(out, &names, MAX_PIXELS, classes).context(
+    let notes = formats.finish(out, &names, MAX_PIXELS, classes).context(
         "a combined file could not be written; if a result is named here as broken, delete it, label its shard again with \
          --resume, and merge again",
     )?;
+    for note in notes {
+        print_stderr(format_args!("note: {note}"));
+    }
     let failed: Vec<String> = merged
         .failed
         .iter()
         .filter(|name| !merged.parts.contains_key(&unescape_name(name)))
         .cloned()
         .collect();
-    let summary =
-        MergeSummary { labeled: merged.parts.len(), failed, classes: shares(&merged, classes) };
+    let summary = MergeSummary {
+        labeled: merged.parts.len(),
+        failed,
+        unreadable_folders: merged.folders.iter().cloned().collect(),
+        classes: shares(&merged, classes),
+    };
     if arguments.json {
         print_json(&summary)?;
     } else {
         print(text(&summary, out))?;
     }
-    Ok(if summary.failed.is_empty() {
+    Ok(if summary.failed.is_empty() && summary.unreadable_folders.is_empty() {
         CommandOutcome::Success
     } else {
         CommandOutcome::SomeInputsFailed
@@ -231,8 +241,12 @@ fn text(summary: &MergeSummary, out: &Path) -> String {
         0 => String::new(),
         count => format!(", {count} failed ({} …)", summary.failed[0]),
     };
+    let folders = match summary.unreadable_folders.len() {
+        0 => String::new(),
+        count => format!(", {count} folders not read ({} …)", summary.unreadable_folders[0]),
+    };
     format!(
-        "{} images in {}, complete{failed}; shares of pixels:{classes}",
+        "{} images in {}, complete{failed}{folders}; shares of pixels:{classes}",
         summary.labeled,
         out.display()
     )

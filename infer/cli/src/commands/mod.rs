@@ -1,10 +1,12 @@
 //! The commands of `protoseg` and their shared helpers.
 
 pub(crate) mod accept;
+mod annotation_args;
 pub(crate) mod bench;
 mod bench_compare;
 pub(crate) mod check;
 mod contact_sheet;
+pub(crate) mod convert;
 mod data;
 pub(crate) mod doctor;
 mod engine_args;
@@ -17,6 +19,7 @@ pub(crate) mod label;
 mod lists;
 pub(crate) mod merge;
 mod output_file;
+mod pattern;
 mod progress;
 mod reading_args;
 mod run_args;

@@ -1,7 +1,7 @@
 //! The program `protoseg` and its libraries, end to end:
-//! - [`commands`] that succeed; [`import`]; the [`gate`] of `check`; [`export`]
-//! - errors: [`broken_inputs`], [`broken_images`], [`refusals`]; the [`reading`] of images
-//! - labeling: [`formats`], [`resume`], [`occupied`] output folders, [`shards`]
+//! - [`commands`] that succeed; [`import`]; [`convert`]; the [`gate`] of `check`; [`export`]
+//! - errors: [`broken_inputs`], [`broken_images`], [`masks`], [`refusals`]; the [`reading`] of images
+//! - labeling: [`folders`] and lists, [`formats`], [`resume`], [`occupied`] output folders, [`shards`]
 //! - [`surroundings`]: closed pipes, user folders, a damaged runtime, signals, names
 //! - the library: [`pipeline`], its [`times`], [`devices`]
 //! - the server: its [`engine`], HTTP ([`serve`]) and [`grpc`]
@@ -22,11 +22,15 @@ mod commands;
 #[cfg(test)]
 mod common;
 #[cfg(test)]
+mod convert;
+#[cfg(test)]
 mod devices;
 #[cfg(test)]
 mod engine;
 #[cfg(test)]
 mod export;
+#[cfg(test)]
+mod folders;
 #[cfg(test)]
 mod formats;
 #[cfg(test)]
@@ -35,6 +39,8 @@ mod gate;
 mod grpc;
 #[cfg(test)]
 mod import;
+#[cfg(test)]
+mod masks;
 #[cfg(test)]
 mod occupied;
 #[cfg(test)]
