@@ -56,7 +56,10 @@ pub enum ConvertError {
     /// An image.
     #[error(transparent)]
     Image(#[from] ImageFileError),
-    /// A format that cannot hold the names.
+    /// Names of images that a format does not tell apart.
+    #[error("{0}; rename them")]
+    Names(String),
+    /// An annotation file that cannot be written.
     #[error(transparent)]
     Format(#[from] FormatError),
     /// Malformed JSON.

@@ -1,12 +1,14 @@
 //! Converted annotations as files: a folder dataset, or an annotation file of another program.
 
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use protoseg_models::atomic;
 use protoseg_models::errors::FileError;
 
 use super::{Conversion, ConvertError, Drawn, Item};
-use crate::formats::{AnnotationFormat, FormatError, ImageLabels, png_name, pseudo_labels};
+use crate::formats::{
+    AnnotationFormat, AnnotationOptions, FormatError, ImageLabels, png_name, pseudo_labels,
+};
 
 /// Pixels of converted label maps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -117,8 +119,15 @@ impl Conversion {
         path: &Path,
         observe: impl Fn(),
     ) -> Result<ConversionCounts, ConvertError> {
-        let names = self.annotations.items.iter().map(|item| Path::new(&item.name));
-        format.check(names, &self.table)?;
+        let options = AnnotationOptions::default();
+        format.check(&self.table, &options)?;
+        let names: Vec<PathBuf> =
+            self.annotations.items.iter().map(|item| item.name.as_str().into()).collect();
+        let count = names.len();
+        let (kept, lines) = format.select_names(names);
+        if kept.len() < count {
+            return Err(ConvertError::Names(lines.join("; ")));
+        }
         let mut counts = self.counts();
         let mut failed = None;
         let images = self.annotations.items.iter().map_while(|item| match self.draw(item) {
@@ -135,7 +144,7 @@ impl Conversion {
                 Some(Err(FormatError::Write(std::io::Error::other(text))))
             }
         });
-        let written = format.write(path, images, &self.table);
+        let written = format.write(path, images, &self.table, &options);
         match failed {
             Some(error) => Err(error),
             None => Ok(written.map(|()| counts)?),
