@@ -86,6 +86,11 @@ const PROOFS: &[Proof] = &[
         ]),
     },
     Proof {
+        name: "geotiff",
+        about: "TIFFs of GDAL in all of its compressions are labeled, and GDAL finds the label maps at their place",
+        run: Run::Pytest(&[("geotiff", &["test_geotiff.py"])]),
+    },
+    Proof {
         name: "clients",
         about: "clients of Triton and KServe get from protoseg serve the labels of protoseg label [BUNDLE]; 1 GB",
         run: Run::Pytest(&[("clients", &["test_oip_clients.py"])]),

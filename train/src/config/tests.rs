@@ -35,6 +35,15 @@ fn a_window_is_given_as_export_takes_it_and_a_key_is_taken_away_without_a_value(
 }
 
 #[test]
+fn images_are_read_by_the_keys_and_as_files_say_without_them() {
+    assert!(parse(&[]).unwrap().reading().is_default());
+    let config = parse(&["channels=4,3,2", "range=0:4080"]).unwrap();
+    assert_eq!(config.reading().to_string(), "--channels 4,3,2 --range 0:4080");
+    let written = toml::to_string(&config).unwrap();
+    assert_eq!(Config::parse(&written, &[]).unwrap().reading(), config.reading());
+}
+
+#[test]
 fn mistakes_are_named() {
     for (setting, message) in [
         ("stepz=3", "stepz"),
@@ -55,6 +64,8 @@ fn mistakes_are_named() {
         ("scale=0.5", "scale"),
         ("hue=0.6", "`hue` is 0.6; it must be between 0 and 0.5"),
         ("flip_pairs=[[\"a\", \"b\"], [\"b\", \"c\"]]", "`flip_pairs` names `b` twice"),
+        ("channels=1,2", "three channels such as 3,2,1"),
+        ("range=9:1", "LOW below HIGH"),
         ("steps", "key=value"),
     ] {
         let error = parse(&[setting]).unwrap_err();

@@ -106,7 +106,12 @@ impl Lists {
     pub fn warnings(&self) -> Vec<String> {
         let further = [self.unlabeled.as_deref(), self.validation.as_ref()];
         let further = further.into_iter().flatten().map(LabeledDataset::count);
-        self.labeled.warnings(self.labeled.count() + further.sum::<usize>())
+        let warnings = self.labeled.warnings(self.labeled.count() + further.sum::<usize>());
+        // Options of `protoseg` are keys here.
+        let as_key = |warning: String| {
+            warning.replace("--range ", "--set range=").replace("--channels ", "--set channels=")
+        };
+        warnings.into_iter().map(as_key).collect()
     }
 
     /// Returns a digest of the classes and the names of labeled and unlabeled images, which must not change before a resume.
