@@ -6,7 +6,9 @@ use std::io::Cursor;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use image::{ImageFormat, RgbImage};
-use protoseg_images::formats::{ImageLabels, coco, cvat, label_ids, label_studio, pseudo_labels};
+use protoseg_images::formats::{
+    AnnotationOptions, ImageLabels, coco, cvat, label_ids, label_studio, pseudo_labels,
+};
 use protoseg_images::image_file::{self, MAX_PIXELS};
 use protoseg_images::label_map::LabelMap;
 use protoseg_models::classes::ClassTable;
@@ -66,13 +68,13 @@ fn encode(criterion: &mut Criterion) {
     group.bench_function("COCO", |bencher| {
         bencher.iter(|| {
             let mut file = Vec::new();
-            coco::write(&mut file, images(), &classes).map(|()| file)
+            coco::write(&mut file, images(), &classes, &AnnotationOptions::default()).map(|()| file)
         });
     });
     group.bench_function("CVAT", |bencher| {
         bencher.iter(|| {
             let mut file = Cursor::new(Vec::new());
-            cvat::write(&mut file, images(), &classes).map(|()| file)
+            cvat::write(&mut file, images(), &classes, &AnnotationOptions::default()).map(|()| file)
         });
     });
     let options = label_studio::LabelStudioOptions::default();

@@ -20,7 +20,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: custom_output BUNDLE PHOTO UNSURE.png".into());
     };
     let mut segmenter = Segmenter::open(bundle)?;
-    let image = image_file::read(photo.as_ref(), image_file::MAX_PIXELS)?;
+    let file = image_file::ImageFile::read(photo.as_ref(), image_file::MAX_PIXELS)?;
+    let image = file.decode_as(segmenter.model().reading)?.image;
     let outputs = Outputs { margin: true, logits: true, ..Outputs::default() };
     let prediction = segmenter.predict(&image, outputs)?;
     let margin = prediction.margin.ok_or("this model gives labels and no logits")?;

@@ -31,10 +31,11 @@ fn main() -> Result<(), AnyError> {
     std::fs::create_dir_all(out)?;
 
     let mut pipeline = Pipeline::open(bundle, &EngineConfig::default(), Some(images.len()))?;
+    let reading = pipeline.segmenter().model().reading;
     let open = |index: usize| {
         let file = ImageFile::read(&images[index], MAX_PIXELS)?;
         let pixels = file.pixels();
-        let decode = move || Ok(DecodedImage { image: file.decode()?, extra: () });
+        let decode = move || Ok(DecodedImage { image: file.decode_as(reading)?.image, extra: () });
         Ok::<_, AnyError>(PendingImage { pixels, decode })
     };
     let write = |index: usize, _, prediction: Prediction| {

@@ -17,7 +17,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: segment_photo BUNDLE PHOTO OVERLAY.png".into());
     };
     let mut segmenter = Segmenter::open(bundle)?;
-    let image = image_file::read(photo.as_ref(), image_file::MAX_PIXELS)?;
+    let file = image_file::ImageFile::read(photo.as_ref(), image_file::MAX_PIXELS)?;
+    let image = file.decode_as(segmenter.model().reading)?.image;
     let prediction = segmenter.predict(&image, Outputs::default())?;
 
     let classes = &segmenter.model().classes;

@@ -14,6 +14,7 @@ use protoseg_infer::{EngineConfig, Outputs, Segmenter};
 use protoseg_models::bundle::{METADATA_KEY, Model};
 use protoseg_models::classes::ClassTable;
 use protoseg_models::random::Stream;
+use protoseg_models::reading::ImageReading;
 use protoseg_models::window::{Blend, LogitGrid, Tiling, Window};
 
 const HALF_PIXEL: LogitGrid = LogitGrid { stride: 4, encoder_stride: 16, align_corners: false };
@@ -69,6 +70,7 @@ fn write_network(folder: &Path, grid: LogitGrid) -> PathBuf {
         arch: None,
         blend: Blend::Ramp,
         weights_sha256: None,
+        reading: ImageReading::default(),
     };
     let model = serde_json::to_string(&model).expect("JSON");
     let path = folder.join("network.onnx");

@@ -15,6 +15,7 @@ use protoseg_models::classes::{ClassTable, IGNORE_INDEX};
 use protoseg_models::graph::{NodeId, Op, Tag};
 use protoseg_models::prototypes::{PROTOTYPE_CONFIDENCE, Prototypes};
 use protoseg_models::random::Stream;
+use protoseg_models::reading::ImageReading;
 use protoseg_models::variant::{Precision, Variant};
 use protoseg_models::weights::Tensor;
 use protoseg_models::window::{Blend, LogitGrid};
@@ -130,6 +131,7 @@ fn a_file_follows_the_definition() {
                 arch: Some(arch),
                 blend: Blend::Ramp,
                 weights_sha256: None,
+                reading: ImageReading::default(),
             };
             let judged = Network::new(&graph, &weights, &outputs[..1])
                 .unwrap()

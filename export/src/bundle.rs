@@ -164,6 +164,7 @@ fn model(header: &CheckpointHeader, options: &ExportOptions) -> Result<Model> {
         arch: Some(header.arch),
         blend: Blend::Ramp,
         weights_sha256: None,
+        reading: header.reading,
     })
 }
 

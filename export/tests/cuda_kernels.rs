@@ -14,6 +14,7 @@ use protoseg_models::bundle::Model;
 use protoseg_models::classes::ClassTable;
 use protoseg_models::formula;
 use protoseg_models::graph::Tag;
+use protoseg_models::reading::ImageReading;
 use protoseg_models::variant::{FrameSpec, ModelKind, Precision, Variant};
 use protoseg_models::window::{Blend, LogitGrid, Tiling, Window};
 
@@ -68,6 +69,7 @@ fn file(preset: Preset, precision: Precision) -> GraphProto {
         arch: Some(arch),
         blend: Blend::Ramp,
         weights_sha256: None,
+        reading: ImageReading::default(),
     };
     let frame =
         FrameSpec { height: 150, width: 200, tiling: Tiling::Windows(window), windows_at_once: 4 };

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use protoseg_models::reading::ImageReading;
 use protoseg_models::variant::Precision;
 use protoseg_models::window::Tiling;
 use serde::{Deserialize, Serialize};
@@ -82,6 +83,9 @@ pub struct EngineConfig {
     /// `[height, width]` of every image or window to come, where they are alike. Not an option of
     /// the command line.
     pub input_size: Option<[usize; 2]>,
+    /// How image files are read where that is chosen, in place of what the model says. Not an engine
+    /// option of the command line.
+    pub reading: ImageReading,
     /// Turns graph optimization off: slow, for checking files that are meant for another runtime.
     /// Not an option of the command line.
     pub unoptimized: bool,
@@ -231,6 +235,7 @@ impl EngineConfig {
             frame_files: other.frame_files.or(self.frame_files),
             pixel_budget: other.pixel_budget.or(self.pixel_budget),
             input_size: other.input_size.or(self.input_size),
+            reading: self.reading.overlaid(other.reading),
             unoptimized: self.unoptimized || other.unoptimized,
         }
     }

@@ -37,7 +37,8 @@ pub fn ensure_same_classes(model: &Model, data: &ClassTable) -> Result<(), Check
 pub type Look<'a> = &'a (dyn Fn(usize, &RgbImage, &[u8], &[u8]) + Sync);
 
 /// Labels every image of a set and returns the confusion matrix of its pixels. `look` sees each
-/// image with its truth and its labels, `observe` each event of the pipeline.
+/// image with its truth and its labels, `observe` each event of the pipeline. Images are read as
+/// the model says; remarks on them are added to the set's.
 pub fn score(
     pipeline: &mut Pipeline,
     set: &LabeledDataset,
@@ -45,6 +46,7 @@ pub fn score(
     look: Look<'_>,
     observe: &(dyn Fn(PipelineEvent<'_, CheckError>) + Sync),
 ) -> Result<(ConfusionMatrix, PipelineReport<CheckError>), CheckError> {
+    let set = &set.with_reading(pipeline.segmenter().model().reading);
     let confusion = Mutex::new(ConfusionMatrix::new(pipeline.segmenter().model().classes.count()));
     let open = |index: usize| {
         let (pixels, decode) = set.open(index, max_pixels)?;

@@ -14,6 +14,7 @@ use protoseg_models::bundle::{
 use protoseg_models::classes::{ClassTable, IGNORE_INDEX};
 use protoseg_models::errors::FileError;
 use protoseg_models::probe::ProbeCase;
+use protoseg_models::reading::ImageReading;
 use protoseg_models::variant::{ModelKind, Precision, Variant};
 use protoseg_models::window::{Blend, LogitGrid, Tiling, Window};
 use protoseg_models::{atomic, bundle_output, digest, probe};
@@ -53,6 +54,8 @@ pub struct ImportOptions {
     pub tiling: Option<Tiling>,
     /// Precision of the weights, which decides the limits of a check.
     pub precision: Precision,
+    /// How image files are read for the model.
+    pub reading: ImageReading,
     /// Command line, for the manifest.
     pub command: String,
 }
@@ -154,6 +157,7 @@ fn inspect(path: &Path, request: &ImportOptions) -> Result<InspectedModel, Impor
         arch: None,
         blend: Blend::Ramp,
         weights_sha256: None,
+        reading: request.reading,
     };
     let form = Variant { kind, precision: request.precision, frame: None, quantization: None };
     let file = ModelFile {

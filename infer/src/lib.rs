@@ -6,7 +6,8 @@
 //!
 //! # let (bundle, street) = ("tests/fixtures/colors", "tests/fixtures/pictures/cmyk_adobe.jpg");
 //! let mut segmenter = Segmenter::open(bundle)?;
-//! let image = image_file::read(street.as_ref(), image_file::MAX_PIXELS)?;
+//! let file = image_file::ImageFile::read(street.as_ref(), image_file::MAX_PIXELS)?;
+//! let image = file.decode_as(segmenter.model().reading)?.image;
 //! let prediction = segmenter.predict(&image, Outputs::default())?;
 //! let label = prediction.labels[[7, 3]];
 //! println!("row 7, column 3 is {}", segmenter.model().classes.classes()[usize::from(label)].name);

@@ -99,7 +99,7 @@ impl Segmenter {
         let sizes = InputSizes::from_file(file, manifest.model.grid);
         let model = manifest.model.clone();
         let mut segmenter = Self::new(folder, model, file.variant.kind, sizes, runner, config)?;
-        segmenter.fingerprint = fingerprint(manifest, file);
+        segmenter.fingerprint = fingerprint_as_read(fingerprint(manifest, file), &segmenter.model);
         segmenter.file.clone_from(&file.file);
         segmenter.precision = Some(file.variant.precision);
         Ok(segmenter)
@@ -121,17 +121,19 @@ impl Segmenter {
             .map_err(|source| BundleError::File(FileError { path: path.into(), source }))?;
         let (kind, sizes) = (ModelKind::Logits, InputSizes::Any);
         let segmenter = Self::new(path, model, kind, sizes, runner, config)?;
+        let fingerprint = fingerprint_as_read(fingerprint, &segmenter.model);
         Ok(Self { unknown_fields, fingerprint, ..segmenter })
     }
 
     fn new(
         path: &Path,
-        model: Model,
+        mut model: Model,
         kind: ModelKind,
         sizes: InputSizes,
         runner: Runner,
         config: &EngineConfig,
     ) -> Result<Self, SegmentError> {
+        model.reading = model.reading.overlaid(config.reading);
         let expected = model.classes.count();
         let counted = runner.classes().filter(|_| kind == ModelKind::Logits);
         if let Some(found) = counted.filter(|&found| found != expected) {
@@ -163,7 +165,7 @@ impl Segmenter {
         })
     }
 
-    /// Returns the model's description.
+    /// Returns the model's description, with the reading of images that the configuration chose.
     pub fn model(&self) -> &Model {
         &self.model
     }
@@ -749,6 +751,14 @@ fn digest_of(model: &Model, file: &str, data: Option<&str>, adapter: Option<&Ada
         facts.push_str(&format!("\n{blend:?}"));
     }
     digest::sha256_bytes(facts.as_bytes())
+}
+
+/// Adds how image files are read where that is chosen.
+fn fingerprint_as_read(fingerprint: String, model: &Model) -> String {
+    match model.reading {
+        reading if reading.is_default() => fingerprint,
+        reading => digest::sha256_bytes(format!("{fingerprint}\n{reading}").as_bytes()),
+    }
 }
 
 /// Names the first field in which two descriptions of one model differ; name and windows may.

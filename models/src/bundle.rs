@@ -14,6 +14,7 @@ use crate::errors::{BoxError, FileError};
 use crate::gate::{GateLimits, GateResult};
 use crate::metrics::Metrics;
 use crate::probe::{self, ProbeCase};
+use crate::reading::ImageReading;
 use crate::variant::Variant;
 use crate::versioned::{self, JsonError, Versioned};
 use crate::weights::WeightsError;
@@ -66,6 +67,9 @@ pub struct Model {
     pub arch: Option<Arch>,
     /// SHA-256 of the weights that the model was exported from.
     pub weights_sha256: Option<String>,
+    /// How image files are read; by default as they say.
+    #[serde(default, skip_serializing_if = "ImageReading::is_default")]
+    pub reading: ImageReading,
 }
 
 /// Signature of an ONNX file's input or output.

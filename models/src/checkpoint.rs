@@ -22,6 +22,7 @@ use crate::errors::{BoxError, FileError};
 use crate::metrics::Metrics;
 use crate::probe::{self, ProbeCase};
 use crate::prototypes::Prototypes;
+use crate::reading::ImageReading;
 use crate::versioned::{self, JsonError};
 use crate::weights::{self, StateDict, WeightsError};
 use crate::window::{LogitGrid, Window};
@@ -51,6 +52,9 @@ pub struct CheckpointHeader {
     pub classes: ClassTable,
     /// Sliding windows; none for whole images.
     pub window: Option<Window>,
+    /// How image files were read in training; by default as they say.
+    #[serde(default, skip_serializing_if = "ImageReading::is_default")]
+    pub reading: ImageReading,
 }
 
 impl CheckpointHeader {
@@ -64,7 +68,8 @@ impl CheckpointHeader {
         classes: ClassTable,
         window: Option<Window>,
     ) -> Self {
-        Self { version: Self::VERSION.to_owned(), name: name.into(), arch, classes, window }
+        let (version, reading) = (Self::VERSION.to_owned(), ImageReading::default());
+        Self { version, name: name.into(), arch, classes, window, reading }
     }
 }
 

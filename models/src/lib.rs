@@ -26,6 +26,7 @@ pub mod metrics;
 pub mod probe;
 pub mod prototypes;
 pub mod random;
+pub mod reading;
 pub mod variant;
 pub mod versioned;
 pub mod weights;

@@ -111,6 +111,10 @@ impl ConfusionMatrix {
     /// Returns the scores in percent, with class names.
     pub fn scores(&self, classes: &ClassTable) -> Scores {
         let percent = |share: f64| 100.0 * share;
+        let is_absent = |index: &usize| {
+            self.counts[index * self.classes..][..self.classes].iter().all(|&n| n == 0)
+        };
+        let name = |index: usize| classes.classes().get(index).map(|class| class.name.clone());
         let score = |(index, class): (usize, &crate::classes::Class)| ClassScore {
             name: class.name.clone(),
             iou: self.iou(index).map(percent),
@@ -119,6 +123,7 @@ impl ConfusionMatrix {
             mean_iou: self.mean_iou().map(percent),
             pixel_accuracy: self.pixel_accuracy().map(percent),
             classes: classes.classes().iter().take(self.classes).enumerate().map(score).collect(),
+            absent: (0..self.classes).filter(is_absent).filter_map(name).collect(),
         }
     }
 }
@@ -132,6 +137,36 @@ pub struct Scores {
     pub pixel_accuracy: Option<f64>,
     /// Scores by train id.
     pub classes: Vec<ClassScore>,
+    /// Names of the classes without a labeled pixel; the mean leaves out those that were not
+    /// predicted either.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub absent: Vec<String>,
+}
+
+impl Scores {
+    /// Returns the mean IoU with two digits; where a class is absent, also over how many classes it
+    /// is and the names of the absent ones.
+    pub fn mean_text(&self) -> String {
+        let Some(mean) = self.mean_iou else {
+            return "none: no labeled pixel was scored".to_owned();
+        };
+        let scored = self.classes.iter().filter(|class| class.iou.is_some()).count();
+        let predicted = |class: &&ClassScore| self.absent.contains(&class.name);
+        let absent: Vec<String> = self
+            .classes
+            .iter()
+            .filter(|class| class.iou.is_none() || predicted(class))
+            .map(|class| match class.iou {
+                Some(_) => format!("{} (but predicted, so 0)", class.name),
+                None => class.name.clone(),
+            })
+            .collect();
+        if absent.is_empty() {
+            return format!("{mean:.2}");
+        }
+        let all = self.classes.len();
+        format!("{mean:.2} over {scored} of {all} classes; absent: {}", absent.join(", "))
+    }
 }
 
 /// Score of one class.
@@ -155,7 +190,10 @@ impl std::fmt::Display for Scores {
             writeln!(formatter, "{:width$}  {:>6}", class.name, number(class.iou))?;
         }
         writeln!(formatter, "{:width$}  {:>6}", "pixel accuracy", number(self.pixel_accuracy))?;
-        write!(formatter, "{:width$}  {:>6}", "mIoU", number(self.mean_iou))
+        // Numbers are aligned at their end, and the text behind them follows.
+        let mean = self.mean_text();
+        let (number, rest) = mean.split_at(mean.find(' ').unwrap_or(mean.len()));
+        write!(formatter, "{:width$}  {number:>6}{rest}", "mIoU")
     }
 }
 
@@ -209,6 +247,27 @@ mod tests {
         let mut doubled = confusion.clone();
         doubled.merge(&confusion);
         assert_eq!(doubled.mean_iou(), confusion.mean_iou());
+    }
+
+    #[test]
+    fn the_mean_says_which_classes_are_absent() {
+        let scores = |truth: &[u8], predicted: &[u8]| {
+            let mut confusion = ConfusionMatrix::new(2);
+            confusion.add(truth, predicted).unwrap();
+            confusion.scores(&ClassTable::parse("0 background\n1 crack").unwrap())
+        };
+        let whole = scores(&[0, 1, 1], &[0, 1, 1]);
+        assert!(whole.to_string().ends_with("\nmIoU            100.00"), "{whole}");
+        assert!(!serde_json::to_string(&whole).unwrap().contains("absent"));
+        let half = scores(&[0, 255, 255], &[0, 0, 1]);
+        let line = "\nmIoU            100.00 over 1 of 2 classes; absent: crack";
+        assert!(half.to_string().ends_with(line), "{half}");
+        let json = serde_json::to_string(&half).unwrap();
+        assert!(json.ends_with(r#""absent":["crack"]}"#), "{json}");
+        assert_eq!(serde_json::from_str::<Scores>(&json).unwrap(), half);
+        let wrong = scores(&[0, 0], &[0, 1]).mean_text();
+        assert_eq!(wrong, "25.00 over 2 of 2 classes; absent: crack (but predicted, so 0)");
+        assert_eq!(scores(&[255], &[0]).mean_text(), "none: no labeled pixel was scored");
     }
 
     #[test]

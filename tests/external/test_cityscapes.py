@@ -27,6 +27,13 @@ def equal(theirs, ours):
 
 
 @pytest.fixture(scope="module")
+def bundle(request, external_fixtures):
+    """The named one, or an untrained one: its classes are those of Cityscapes, its labels any."""
+    preset = "deeplabv3plus-efficientnet-lite0"
+    return request.config.getoption("--bundle") or external_fixtures("bundle", preset) / preset
+
+
+@pytest.fixture(scope="module")
 def label_ids(protoseg, bundle, tmp_path_factory):
     assert SET.is_dir(), f"there is no {SET}; name the folder that holds cityscapes-mini/ by PROTOSEG_DATA"
     out = tmp_path_factory.mktemp("labels")

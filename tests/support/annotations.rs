@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use protoseg_images::formats::{AnnotationFormat, FormatError, StoredLabels, label_studio};
+use protoseg_images::formats::{
+    AnnotationFormat, AnnotationOptions, FormatError, StoredLabels, label_studio,
+};
 use protoseg_images::label_map::LabelMap;
 use protoseg_models::classes::{Class, ClassTable, IGNORE_INDEX};
 use protoseg_models::random::Stream;
@@ -72,8 +74,9 @@ pub(crate) fn write(folder: &Path) -> Result<(), FormatError> {
     let confidence = Some(folder.join("confidence"));
     let images = StoredLabels::new(names.clone(), folder.join("ids"), confidence, 1 << 20);
     for format in [AnnotationFormat::Coco, AnnotationFormat::Cvat, AnnotationFormat::LabelStudio] {
-        format.check(names.iter().map(PathBuf::as_path), &classes)?;
-        format.write(&folder.join(format.file_name()), images.clone(), &classes)?;
+        let options = AnnotationOptions::default();
+        format.check(&classes, &options)?;
+        format.write(&folder.join(format.file_name()), images.clone(), &classes, &options)?;
     }
     names.sort();
     let lines: String = names.iter().map(|name| format!("{}\n", name.display())).collect();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use protoseg_models::arch::Preset;
+use protoseg_models::reading::{Channels, ImageReading, SampleRange};
 use protoseg_models::window::{Tiling, Window};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -32,8 +33,8 @@ pub struct Config {
     pub data: DataSource,
     /// Folder of the data set. Needed by every data set but `synthetic`.
     pub root: Option<PathBuf>,
-    /// List file of the labeled images, relative to `root`. Needed by every data set but
-    /// `synthetic`.
+    /// List file of the labeled images, relative to `root`, or else to the current folder. For
+    /// `folder`, `all` stands for all images there. Needed by every data set but `synthetic`.
     pub labeled: Option<PathBuf>,
     /// List file of the unlabeled images, relative to `root`; a second column with labels is not
     /// read. Needed by the modes `mean-teacher` and `prototype`.
@@ -42,8 +43,21 @@ pub struct Config {
     /// log the accuracy of pseudo-labels and to score the teacher on these images; nothing is
     /// learned from them.
     pub unlabeled_truth: Option<PathBuf>,
-    /// List file of the validation images, relative to `root`. Without it, the run is not scored.
+    /// List file of the validation images, or `all`, like `labeled`. Without it, the run is not
+    /// scored.
     pub validation: Option<PathBuf>,
+    /// Channels of image files that are red, green and blue: `color` as they are stored, without
+    /// opacity and further bands, `alpha-black` or `alpha-white` for colors over a ground by their
+    /// opacity, or the numbers of three channels such as `3,2,1`. Without it as `color`, with a
+    /// warning where an image has more. The bundle keeps it.
+    #[schemars(with = "Option<String>")]
+    pub channels: Option<Channels>,
+    /// Values that become black and white in image files of more than 8 bits, such as `0:4080`.
+    /// Without it all of 16 bits, with a warning where much is unused. The bundle keeps it.
+    #[schemars(with = "Option<String>")]
+    pub range: Option<SampleRange>,
+    /// Trains even if a class of `data = "folder"` has no labeled pixel.
+    pub allow_absent_classes: bool,
     /// Goes without unlabeled images that cannot be read, instead of refusing to begin.
     pub skip_broken: bool,
     /// Number of labeled synthetic scenes, for `data = "synthetic"`.
@@ -64,7 +78,8 @@ pub struct Config {
     /// Trains the auxiliary head of the ResNet presets too; its loss has weight 0.4.
     pub auxiliary: bool,
     /// Initial weights, a `.safetensors` or `.pth` file of the whole network or of its encoder.
-    /// Random without it.
+    /// Relative to the configuration file, or else to the current folder; with `--set`, to the
+    /// current folder. Random without it.
     pub pretrained: Option<PathBuf>,
     /// Sliding window for scoring and labeling, such as `{ size = 769, stride = 512 }` in pixels, or
     /// `"769:512"`. Without it, images are processed whole.
@@ -291,6 +306,9 @@ impl Default for Config {
             unlabeled: None,
             unlabeled_truth: None,
             validation: None,
+            channels: None,
+            range: None,
+            allow_absent_classes: false,
             skip_broken: false,
             synthetic_labeled: 200,
             synthetic_unlabeled: 400,
@@ -376,13 +394,27 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Returns how image files are read.
+    pub fn reading(&self) -> ImageReading {
+        ImageReading { channels: self.channels, range: self.range }
+    }
+
     /// Reads a TOML file and applies `key=value` settings to it. Values are TOML; what is not TOML
     /// is a string, and `key=` takes a key of the file away, so that its default is used.
     pub fn read(path: &Path, settings: &[String]) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read {}", path.display()))?;
-        Self::parse(&text, settings)
-            .with_context(|| format!("invalid configuration {}", path.display()))
+        let mut config = Self::parse(&text, settings)
+            .with_context(|| format!("invalid configuration {}", path.display()))?;
+        let is_set = |setting: &String| {
+            setting.split_once('=').is_some_and(|(key, _)| key.trim() == "pretrained")
+        };
+        if !settings.iter().any(is_set)
+            && let Some(weights) = config.pretrained.take()
+        {
+            config.pretrained = Some(beside(path, &weights));
+        }
+        Ok(config)
     }
 
     /// Like [`Config::read`], from TOML text.
@@ -427,6 +459,22 @@ impl Config {
         config.check()?;
         Ok(config)
     }
+}
+
+/// A file that a configuration names: beside it, or else in the current folder, which is said where
+/// the two differ.
+fn beside(config: &Path, file: &Path) -> PathBuf {
+    let beside = config.parent().map_or_else(|| file.to_owned(), |folder| folder.join(file));
+    let same = beside.canonicalize().ok() == file.canonicalize().ok();
+    let (chosen, other) = match (beside.exists(), file.exists()) {
+        (true, true) if !same => (beside, file.to_owned()),
+        (false, true) => (file.to_owned(), beside),
+        (true, false) => return beside,
+        // The spelling of the configuration for the same file, or for none.
+        _ => return file.to_owned(),
+    };
+    eprintln!("note: the weights are read from {}, not {}", chosen.display(), other.display());
+    chosen
 }
 
 /// Old names of keys, still accepted in files and in `--set`; the serde aliases of [`Config`]

@@ -22,6 +22,7 @@ enum Run {
 }
 
 const ANNOTATIONS: &str = "test_annotation_formats.py";
+const CONVERSIONS: &str = "test_conversions.py";
 
 const PROOFS: &[Proof] = &[
     Proof {
@@ -76,13 +77,18 @@ const PROOFS: &[Proof] = &[
     },
     Proof {
         name: "formats",
-        about: "pycocotools, datumaro and the Label Studio SDK read the annotation files; 2 GB",
+        about: "pycocotools, datumaro and the Label Studio SDK read the annotation files, and what they write is converted; 2 GB",
         run: Run::Pytest(&[
             ("datumaro-0.3", &[ANNOTATIONS, "-k", "datumaro"]),
-            ("datumaro", &[ANNOTATIONS, "-k", "datumaro"]),
-            ("label-studio", &[ANNOTATIONS, "-k", "label_studio"]),
-            ("common", &[ANNOTATIONS, "-k", "pycocotools"]),
+            ("datumaro", &[ANNOTATIONS, CONVERSIONS, "-k", "datumaro"]),
+            ("label-studio", &[ANNOTATIONS, CONVERSIONS, "-k", "label_studio"]),
+            ("common", &[ANNOTATIONS, CONVERSIONS, "-k", "coco and not datumaro"]),
         ]),
+    },
+    Proof {
+        name: "geotiff",
+        about: "TIFFs of GDAL in all of its compressions are labeled, and GDAL finds the label maps at their place",
+        run: Run::Pytest(&[("geotiff", &["test_geotiff.py"])]),
     },
     Proof {
         name: "clients",
@@ -136,7 +142,7 @@ impl Proof {
         match &self.run {
             Run::Function(prove) => prove(root, arguments),
             Run::Pytest(parts) => {
-                let build = ["--bins", "--test", "layering", "--example", "external_fixtures"];
+                let build = ["--bins", "--test", "fingerprint", "--example", "external_fixtures"];
                 run::execute(run::cargo(root, "build").args(build))?;
                 parts.iter().try_for_each(|(requirements, selection)| {
                     external::pytest(root, requirements, selection, arguments)

@@ -1,7 +1,7 @@
 //! Calls of pip, and explanations of its failures.
 
 use std::fs;
-use std::io::{IsTerminal, stderr};
+use std::io::{ErrorKind, IsTerminal, stderr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -66,7 +66,12 @@ impl Python {
     pub(crate) fn install(&self, requirements: &str, folder: &Path) -> Result<()> {
         let mut command = self.pip();
         command.args(["install", "--only-binary=:all:", "--target"]).arg(folder);
-        run_pip(command, requirements, folder)
+        run_pip(command, requirements, folder)?;
+        // cityscapesscripts requires this copy of a module, which would hide that of Python itself.
+        match fs::remove_file(folder.join("typing.py")) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(host::explain(folder)(error)),
+            _ => Ok(()),
+        }
     }
 
     fn pip(&self) -> Command {

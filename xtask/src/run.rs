@@ -51,10 +51,10 @@ pub(crate) fn bare_cargo(root: &Path) -> Command {
     command
 }
 
-/// Builds every program, and one small test: with it, common dependencies get the features that
-/// `cargo test` gives them, so that nothing is compiled twice.
+/// Builds every program, and one small test without further dependencies: with it, common ones get
+/// the features that `cargo test` gives them, so that nothing is compiled twice.
 pub(crate) fn build_programs(root: &Path) -> Result<()> {
-    execute(cargo(root, "build").args(["--bins", "--test", "layering"]))
+    execute(cargo(root, "build").args(["--bins", "--test", "fingerprint"]))
 }
 
 /// A program of the workspace with the root as its working directory.

@@ -45,7 +45,13 @@ pub(crate) fn run(root: &Path, arguments: &[&str], steps: &mut Steps) -> Result<
     });
     // Arguments select Rust tests; external ones are selected by `cargo xtask prove`.
     let external = if arguments.is_empty() {
-        let common = ["test_onnx_files.py", "test_annotation_formats.py", "-m", "common"];
+        let common = [
+            "test_onnx_files.py",
+            "test_annotation_formats.py",
+            "test_conversions.py",
+            "-m",
+            "common",
+        ];
         steps.run("external tests", || external::pytest(root, "common", &common, &[]))
     } else {
         Ok(())

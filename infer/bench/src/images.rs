@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use image::{ImageFormat, RgbImage};
-use protoseg_images::image_file::{self, DecodeError};
+use protoseg_images::image_file::{DecodeError, EncodedImage};
 use protoseg_models::errors::FileError;
+use protoseg_models::reading::ImageReading;
 
 use super::report::ImageSummary;
 
@@ -23,6 +24,15 @@ pub struct BenchImage {
     pub image: Arc<RgbImage>,
     /// The encoded file.
     pub file: Bytes,
+    /// How the file is read.
+    reading: ImageReading,
+}
+
+impl BenchImage {
+    /// Decodes the file.
+    pub fn decode(&self, max_pixels: u64) -> Result<RgbImage, DecodeError> {
+        Ok(EncodedImage::new(self.file.as_ref(), max_pixels)?.decode_as(self.reading)?.image)
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -52,21 +62,26 @@ impl BenchImages {
             image
                 .write_to(&mut file, ImageFormat::Png)
                 .map_err(|source| BenchImagesError::Encode { height, width, source })?;
-            Ok(BenchImage { image: Arc::new(image), file: file.into_inner().into() })
+            let (file, reading) = (file.into_inner().into(), ImageReading::default());
+            Ok(BenchImage { image: Arc::new(image), file, reading })
         };
         Self::new((0..count as u64).map(render), format!("synthetic images, seed {seed}"))
     }
 
+    /// Reads files as a model does.
     pub fn from_files(
         paths: &[PathBuf],
+        reading: ImageReading,
         max_pixels: u64,
         source: String,
     ) -> Result<Self, BenchImagesError> {
         let read = |path: &PathBuf| {
             let file = std::fs::read(path).map_err(FileError::at(path))?;
-            let image = image_file::decode(&file, max_pixels)
-                .map_err(|source| BenchImagesError::Decode { path: path.clone(), source })?;
-            Ok(BenchImage { image: Arc::new(image), file: file.into() })
+            let mut image = BenchImage { image: Arc::default(), file: file.into(), reading };
+            let decoded = image.decode(max_pixels);
+            let failed = |source| BenchImagesError::Decode { path: path.clone(), source };
+            image.image = Arc::new(decoded.map_err(failed)?);
+            Ok(image)
         };
         Self::new(paths.iter().map(read), source)
     }

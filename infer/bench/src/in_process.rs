@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use image::RgbImage;
-use protoseg_images::image_file;
+use protoseg_images::image_file::MAX_PIXELS;
 use protoseg_images::label_map::LabelMap;
 use protoseg_infer::config::ExecutionMode;
 use protoseg_infer::pipeline::{
@@ -297,8 +297,7 @@ fn mean_stages(stages: &StageReport, images: usize, end_to_end: bool) -> Request
 }
 
 fn decode(image: &BenchImage) -> Result<RgbImage, RequestError> {
-    image_file::decode(&image.file, image_file::MAX_PIXELS)
-        .map_err(|error| RequestError::from_error(&error))
+    image.decode(MAX_PIXELS).map_err(|error| RequestError::from_error(&error))
 }
 
 fn encode(prediction: Prediction) -> Result<Vec<u8>, RequestError> {

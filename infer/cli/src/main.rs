@@ -13,8 +13,8 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::{
-    CommandError, CommandOutcome, OrUsage, accept, bench, check, doctor, eval, import, label,
-    merge, print, print_stderr, serve, synth, tune,
+    CommandError, CommandOutcome, OrUsage, accept, bench, check, convert, doctor, eval, import,
+    label, merge, print, print_stderr, serve, synth, tune,
 };
 use protoseg_models::errors::error_chain;
 use protoseg_program::manual::{self, Shell};
@@ -44,6 +44,7 @@ enum CliCommand {
     #[command(alias = "adopt")]
     Import(import::ImportArgs),
     #[command(alias = "scenes")]
+    Convert(convert::ConvertArgs),
     Synth(synth::SynthArgs),
     Doctor(doctor::DoctorArgs),
     Accept(accept::AcceptArgs),
@@ -109,6 +110,7 @@ fn run(chosen: &CliCommand) -> Result<CommandOutcome, CommandError> {
         CliCommand::Merge(arguments) => merge::run(arguments),
         CliCommand::Check(arguments) => check::run(arguments),
         CliCommand::Import(arguments) => import::run(arguments),
+        CliCommand::Convert(arguments) => convert::run(arguments),
         CliCommand::Synth(arguments) => synth::run(arguments),
         CliCommand::Doctor(arguments) => doctor::run(arguments),
         CliCommand::Accept(arguments) => accept::run(arguments),

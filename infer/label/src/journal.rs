@@ -91,6 +91,8 @@ impl InputSetDigest {
 
     pub(crate) fn from_escaped_names(mut names: Vec<String>) -> Self {
         names.sort();
+        // Images of one name are refused; the name counts once, as in a list of failures.
+        names.dedup();
         Self {
             images: names.len() as u64,
             sha256: digest::sha256_bytes(names.join("\n").as_bytes()),

@@ -67,6 +67,8 @@ pub struct MergedShards {
     pub parts: BTreeMap<PathBuf, MergedImage>,
     /// Escaped names of images that could not be labeled.
     pub failed: BTreeSet<String>,
+    /// Escaped paths of folders whose images are in no shard, as they could not be read.
+    pub folders: BTreeSet<String>,
     /// Output folder of each shard.
     pub shards: BTreeMap<Shard, PathBuf>,
     /// Sentences about what was ignored: damaged lines, journals of incomplete divisions.
@@ -84,7 +86,8 @@ struct RunJournal {
 #[derive(Deserialize)]
 struct FailedLine {
     #[serde(rename = "picture")]
-    image: String,
+    image: Option<String>,
+    folder: Option<String>,
 }
 
 impl MergedShards {
@@ -148,6 +151,7 @@ impl MergedShards {
             input_set,
             parts: BTreeMap::new(),
             failed: BTreeSet::new(),
+            folders: BTreeSet::new(),
             shards: folders,
             warnings,
         };
@@ -178,7 +182,10 @@ impl MergedShards {
         let path = out.join(STATE_DIR).join(format!("failed{}.jsonl", shard.suffix()));
         let text = fs::read_to_string(path).unwrap_or_default();
         let failed = text.lines().filter_map(|line| serde_json::from_str::<FailedLine>(line).ok());
-        self.failed.extend(failed.map(|line| line.image));
+        for FailedLine { image, folder } in failed {
+            self.failed.extend(image);
+            self.folders.extend(folder);
+        }
         Ok(())
     }
 

@@ -26,7 +26,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use image::RgbImage;
-use protoseg_images::image_file::EncodedImage;
+use protoseg_images::image_file::{EncodedImage, NotedImage};
+use protoseg_images::notes::NoteCollector;
 use protoseg_infer::{Outputs, Stage, machine};
 use tokio::sync::Semaphore;
 
@@ -88,6 +89,7 @@ pub struct Service {
     pub metrics: Arc<Metrics>,
     pixels: Budget,
     bodies: Budget,
+    notes: NoteCollector,
     /// Limits concurrent decoding and encoding to the cores: more would hold more images and be no
     /// faster.
     cpu_permits: Arc<Semaphore>,
@@ -136,6 +138,7 @@ impl Service {
             metrics,
             pixels: Budget::new(limits.queue_pixels),
             bodies: Budget::new(limits.bodies_bytes),
+            notes: NoteCollector::default(),
             cpu_permits: Arc::new(Semaphore::new(machine::cores())),
             draining: AtomicBool::new(false),
         }
@@ -271,7 +274,12 @@ impl Service {
         let decode = move || {
             let encoded = EncodedImage::new(bytes, service.limits.image_pixels)?;
             let permit = service.admit(&admitting, encoded.size())?;
-            Ok(AdmittedImage { image: encoded.decode()?, permit })
+            let reading = admitting.model.reading;
+            let NotedImage { image, notes, .. } = encoded.decode_as(reading)?;
+            for warning in service.notes.add_once("a request's image", &notes) {
+                tracing::warn!(model = admitting.name, "{warning} (told once)");
+            }
+            Ok(AdmittedImage { image, permit })
         };
         let admitted = self.run_blocking(decode).await?;
         model.metrics.record_stage(Stage::Decode, start.elapsed());

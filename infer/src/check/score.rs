@@ -78,6 +78,7 @@ pub(super) fn score(
     reports: &mut [FileReport],
     advance: &dyn Fn(),
 ) -> Result<(), CheckError> {
+    let set = images.set.with_reading(manifest.model.reading);
     let mut references = Vec::new();
     let mut scored_files = Vec::new();
     for (file, report) in manifest.files.iter().zip(&mut *reports) {
@@ -89,12 +90,12 @@ pub(super) fn score(
             .then(|| open_file(folder, manifest, file, &mut references));
         scored_files.push(opened.and_then(|opened| kept(report, opened)));
     }
-    for index in 0..images.set.count() {
-        let labeled = images.set.read(index, MAX_PIXELS)?;
+    for index in 0..set.count() {
+        let labeled = set.read(index, MAX_PIXELS)?;
         references.iter_mut().for_each(|reference| reference.prediction = None);
         for (slot, report) in scored_files.iter_mut().zip(&mut *reports) {
             let Some(file) = slot else { continue };
-            let added = file.add(&labeled, &mut references).context(|| images.set.name(index));
+            let added = file.add(&labeled, &mut references).context(|| set.name(index));
             if kept(report, added.context(|| report.file.clone())).is_none() {
                 *slot = None;
             }

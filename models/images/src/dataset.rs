@@ -1,12 +1,26 @@
 //! Datasets on disk: the images of a split, the paths of their labels, and the meaning of the ids
 //! in them. Nothing is decoded here.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use protoseg_models::classes::{ClassError, ClassTable, IGNORE_INDEX};
 use protoseg_models::errors::FileError;
+
+use self::listed::ListReader;
+use crate::label_mapping::{ClassOrigin, LabelMapping};
+use crate::list::{self, ListResolver, ListTextError};
+use crate::scan::Scanner;
+pub use crate::scan::is_image_path;
+
+mod label_file;
+mod listed;
+
+/// Color of void pixels in the masks of Pascal VOC.
+const VOC_BORDER: [u8; 3] = [224, 224, 192];
 
 /// A layout of files below a root folder, and the ids of its label files.
 ///
@@ -33,7 +47,8 @@ pub enum Dataset {
     /// `JPEGImages/ID.jpg` with `SegmentationClass/ID.png` or else `SegmentationClassAug/ID.png`;
     /// 255 is void.
     Voc,
-    /// One's own: `images/NAME.{png,jpg,…}`, `labels/NAME.png` and `classes.txt`; 255 is void.
+    /// One's own: `images/NAME.{png,jpg,…}`, `labels/NAME.png` (or `.tif`, `.webp`) and
+    /// `classes.txt`; 255 is void unless it is a class.
     Folder,
 }
 
@@ -42,7 +57,7 @@ pub enum Dataset {
 pub struct Sample {
     /// The image.
     pub image: PathBuf,
-    /// The label file, with the ids of the dataset, not train ids.
+    /// The label file, with the ids or colors of the dataset, not train ids.
     pub label: Option<PathBuf>,
 }
 
@@ -58,100 +73,98 @@ pub enum DatasetError {
     Empty(PathBuf),
     /// A line of a list, counted from 1, that cannot be parsed.
     #[error("{}, line {line}: `{text}` {reason}", list.display())]
-    Line { list: PathBuf, line: usize, text: String, reason: &'static str },
+    Line { list: PathBuf, line: usize, text: String, reason: String },
+    /// A list that is not a text.
+    #[error("{}: {source}", list.display())]
+    List { list: PathBuf, source: ListTextError },
     /// A missing image or label, and the list or folder that it follows from.
     #[error("{} is missing, though {} refers to it", path.display(), list.display())]
     Missing { path: PathBuf, list: PathBuf },
+    /// A missing label, and what lies in its place.
+    #[error("{} is missing, though {} refers to it{hint}", path.display(), list.display())]
+    MissingLabel { path: PathBuf, list: PathBuf, hint: String },
+    /// A missing class file.
+    #[error("{} is missing: write a line `id name` for each class{hint}", path.display())]
+    NoClasses { path: PathBuf, hint: String },
+    /// Several errors of the lines of a list, or of the images of a folder.
+    #[error("{first}; and {more} more like it in {}", list.display())]
+    Several { first: Box<Self>, more: usize, list: PathBuf },
     /// A class file that cannot be parsed.
     #[error("{}: {source}", path.display())]
     Classes { path: PathBuf, source: ClassError },
-    /// An unknown id in a label file; row and column are counted from 0.
-    #[error(
-        "{}: the id {id} at row {row}, column {column} is neither a class of the dataset nor void",
-        path.display()
-    )]
-    Id { path: PathBuf, id: u8, row: usize, column: usize },
     /// A label of another size than its image; sizes are `[height, width]`.
     #[error(
-        "{} has {}x{} pixels, but its label {} has {}x{}",
-        image.display(), image_size[1], image_size[0], label.display(), label_size[1], label_size[0]
+        "{} has {}x{} pixels, but its label {} has {}x{}{}",
+        image.display(), image_size[1], image_size[0], label.display(), label_size[1],
+        label_size[0], label_file::turned_hint(*image_size, *label_size)
     )]
     Size { image: PathBuf, image_size: [usize; 2], label: PathBuf, label_size: [usize; 2] },
 }
 
-/// The train id of every id in the label files of a dataset.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LabelMapping {
-    train_ids: Box<[Option<u8>; 256]>,
-}
-
-impl LabelMapping {
-    /// Maps the ids of a label file, `[height, width]`, to train ids; void becomes
-    /// [`IGNORE_INDEX`]. On an error, which names `path`, the ids are left half mapped.
-    pub fn map(&self, ids: &mut [u8], width: usize, path: &Path) -> Result<(), DatasetError> {
-        for (index, id) in ids.iter_mut().enumerate() {
-            *id = self.train_ids[usize::from(*id)].ok_or_else(|| DatasetError::Id {
-                path: path.into(),
-                id: *id,
-                row: index / width,
-                column: index % width,
-            })?;
-        }
-        Ok(())
-    }
-}
-
 impl Dataset {
-    /// Returns the classes; those of a [`Folder`](Self::Folder) are in its `classes.txt`.
+    /// Returns the classes; those of a [`Folder`](Self::Folder) are in its `classes.txt`, those of a
+    /// [`Voc`](Self::Voc) tree with CVAT's `labelmap.txt` in that.
     pub fn classes(self, root: &Path) -> Result<ClassTable, DatasetError> {
+        Ok(self.label_mapping(root)?.class_file().table.clone())
+    }
+
+    /// Returns the meaning of the ids and colors in the label files.
+    pub fn label_mapping(self, root: &Path) -> Result<LabelMapping, DatasetError> {
+        let built_in = |table: ClassTable, name, is_void: fn(u8) -> bool, colors: &[[u8; 3]]| {
+            Ok(LabelMapping::new(table.into(), ClassOrigin::BuiltIn(name), is_void, colors))
+        };
         match self {
-            Self::Camvid => Ok(ClassTable::camvid()),
-            Self::Cityscapes => Ok(ClassTable::cityscapes()),
-            Self::Voc => Ok(ClassTable::voc()),
+            Self::Camvid => {
+                let table = ClassTable::camvid();
+                built_in(table, "CamVid", |id| id == 11 || id == IGNORE_INDEX, &[[0; 3]])
+            }
+            Self::Cityscapes => built_in(ClassTable::cityscapes(), "Cityscapes", |_| true, &[]),
+            Self::Voc if root.join(label_file::CVAT_LEGEND).is_file() => {
+                label_file::cvat_mapping(&root.join(label_file::CVAT_LEGEND))
+            }
+            Self::Voc => built_in(ClassTable::voc(), "Pascal VOC", |_| false, &[VOC_BORDER]),
             Self::Folder => {
                 let path = root.join("classes.txt");
-                ClassTable::parse(&read(&path)?)
-                    .map_err(|source| DatasetError::Classes { path, source })
+                let classes = label_file::read_classes(&path)?;
+                Ok(LabelMapping::new(classes, ClassOrigin::File(path), |_| false, &[]))
             }
         }
     }
 
-    /// Returns the mapping from the source ids of the classes to train ids.
-    pub fn label_mapping(self, classes: &ClassTable) -> LabelMapping {
-        let known = classes.train_ids();
-        let void = |id: u8| match self {
-            Self::Camvid => id == 11 || id == IGNORE_INDEX,
-            Self::Cityscapes => true,
-            Self::Voc | Self::Folder => id == IGNORE_INDEX,
-        };
-        let train_id = |id: u8| match known[usize::from(id)] {
-            IGNORE_INDEX => void(id).then_some(IGNORE_INDEX),
-            train_id => Some(train_id),
-        };
-        LabelMapping { train_ids: Box::new(std::array::from_fn(|id| train_id(id as u8))) }
-    }
-
     /// Lists the labeled images of a split by its usual name, such as `val`: a list in the root,
     /// ids in `ImageSets/Segmentation` (VOC), or a folder of cities in order of their names
-    /// (Cityscapes). `all` is every image of a [`Folder`](Self::Folder).
+    /// (Cityscapes). `all` is every image of a [`Folder`](Self::Folder), subfolders included.
     pub fn split(self, root: &Path, split: &str) -> Result<Vec<Sample>, DatasetError> {
+        self.scan_split(root, split, &mut Scanner::new(false))
+    }
+
+    /// Like [`split`](Self::split), with an account of what was passed over in folders.
+    pub fn scan_split(
+        self,
+        root: &Path,
+        split: &str,
+        scanner: &mut Scanner,
+    ) -> Result<Vec<Sample>, DatasetError> {
         match self {
             Self::Voc => {
                 self.labeled(root, &root.join(format!("ImageSets/Segmentation/{split}.txt")))
             }
             Self::Cityscapes => {
                 let folder = root.join("leftImg8bit").join(split);
+                std::fs::read_dir(&folder).map_err(FileError::at(&folder))?;
                 let mut images = Vec::new();
-                for city in entries(&folder)?.into_iter().filter(|path| path.is_dir()) {
-                    images.extend(entries(&city)?);
+                let (cities, _) = scanner.entries(&folder, |_| false);
+                for city in cities.into_iter().filter(|entry| entry.is_folder) {
+                    let (entries, _) = scanner.entries(&city.path, |_| false);
+                    images.extend(entries.into_iter().map(|entry| entry.path));
                 }
                 images.retain(|path| path.to_string_lossy().ends_with("_leftImg8bit.png"));
                 self.with_labels(root, &folder, images)
             }
-            Self::Folder if split == "all" => {
+            Self::Folder if split == ALL => {
                 let folder = root.join("images");
-                let mut images = entries(&folder)?;
-                images.retain(|path| is_image_path(path));
+                std::fs::read_dir(&folder).map_err(FileError::at(&folder))?;
+                let images = scanner.images(&folder);
                 self.with_labels(root, &folder, images)
             }
             Self::Camvid | Self::Folder => self.labeled(root, &root.join(format!("{split}.txt"))),
@@ -167,21 +180,23 @@ impl Dataset {
         if images.is_empty() {
             return Err(DatasetError::Empty(folder.into()));
         }
-        let with_label = |image: PathBuf| {
+        let mut resolver = ListResolver::new(root, &[]);
+        let mut with_label = |image: PathBuf| {
             let relative = image.strip_prefix(root).ok();
             let label = relative.and_then(|relative| self.label(root, relative));
-            let label = label.map(|label| existing(label, folder)).transpose()?;
+            let label =
+                label.map(|label| existing_label(label, folder, &mut resolver)).transpose()?;
             Ok(Sample { image, label })
         };
-        images.into_iter().map(with_label).collect()
+        collect(images.into_iter().map(&mut with_label), folder)
     }
 
     /// Lists the images of a list file with their labels, all of which must exist.
     ///
     /// A line is `image label`, or only `image` where the path of the label follows from it (a bare
-    /// id for VOC), relative to the root; with a tab between the two if names hold spaces. Blank
-    /// lines are skipped. `…_labelTrainIds.png` of Cityscapes stands for `…_labelIds.png` beside
-    /// it.
+    /// id for VOC), relative to the root; with a tab between the two if names hold spaces. [`list`]
+    /// says which spellings are read. `…_labelTrainIds.png` of Cityscapes stands for
+    /// `…_labelIds.png` beside it.
     pub fn labeled(self, root: &Path, list: &Path) -> Result<Vec<Sample>, DatasetError> {
         self.listed(root, list, true)
     }
@@ -192,58 +207,23 @@ impl Dataset {
     }
 
     fn listed(self, root: &Path, list: &Path, labeled: bool) -> Result<Vec<Sample>, DatasetError> {
-        let text = read(list)?;
-        let mut samples = Vec::new();
-        for (index, text) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-            let malformed = |reason| DatasetError::Line {
-                list: list.into(),
-                line: index + 1,
-                text: text.into(),
-                reason,
-            };
-            let (first, second) = match self.columns(root, text)[..] {
-                [] => continue,
-                [first] => (first, None),
-                [first, second] => (first, Some(second)),
-                _ => {
-                    return Err(malformed(
-                        "has more than two columns; put a tab between them if names hold spaces",
-                    ));
-                }
-            };
-            let image = self.image(first);
-            let label = match second {
-                _ if !labeled => None,
-                Some(label) => {
-                    Some(root.join(label.replace("_gtFine_labelTrainIds.", "_gtFine_labelIds.")))
-                }
-                None => {
-                    Some(self.label(root, &image).ok_or_else(|| malformed("has no label column"))?)
-                }
-            };
-            let label = label.map(|label| existing(label, list)).transpose()?;
-            samples.push(Sample { image: existing(root.join(image), list)?, label });
-        }
+        let bytes = std::fs::read(list).map_err(FileError::at(list))?;
+        let objects = list.extension() == Some(OsStr::new("jsonl"));
+        let lines = list::parse(&bytes, objects, root)
+            .map_err(|source| DatasetError::List { list: list.into(), source })?;
+        let mut reader = ListReader::new(self, root, list);
+        let samples = collect(lines.iter().map(|line| reader.sample(line, labeled)), list)?;
         if samples.is_empty() { Err(DatasetError::Empty(list.into())) } else { Ok(samples) }
     }
 
-    /// Splits a line at tabs, or else at spaces, unless the whole line is the name of an existing
-    /// image.
-    fn columns<'a>(self, root: &Path, line: &'a str) -> Vec<&'a str> {
-        let line = line.trim();
-        if line.contains('\t') {
-            line.split('\t').map(str::trim).filter(|column| !column.is_empty()).collect()
-        } else if line.contains(' ') && root.join(self.image(line)).is_file() {
-            vec![line]
-        } else {
-            line.split_whitespace().collect()
-        }
-    }
-
     /// Path of an image below the root, from its name in a list.
-    fn image(self, name: &str) -> PathBuf {
+    fn image(self, name: &OsStr) -> PathBuf {
         match self {
-            Self::Voc if !name.contains('/') => Path::new("JPEGImages").join(format!("{name}.jpg")),
+            Self::Voc if !name.as_bytes().contains(&b'/') => {
+                let mut file = name.to_owned();
+                file.push(".jpg");
+                Path::new("JPEGImages").join(file)
+            }
             _ => name.into(),
         }
     }
@@ -272,29 +252,46 @@ impl Dataset {
     }
 }
 
-/// Returns true for the extensions of the image formats that protoseg reads.
-pub fn is_image_path(path: &Path) -> bool {
-    let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
-    ["png", "jpg", "jpeg", "webp", "tif", "tiff"].iter().any(|known| extension == *known)
+/// Split of every image of a [`Dataset::Folder`].
+pub const ALL: &str = "all";
+
+/// Collects samples; of several errors the first is told, and the number of the others.
+fn collect(
+    samples: impl Iterator<Item = Result<Sample, DatasetError>>,
+    list: &Path,
+) -> Result<Vec<Sample>, DatasetError> {
+    let mut all = Vec::new();
+    let mut failed = None;
+    let mut more = 0;
+    for sample in samples {
+        match sample {
+            Ok(sample) => all.push(sample),
+            Err(error) if failed.is_none() => failed = Some(Box::new(error)),
+            Err(_) => more += 1,
+        }
+    }
+    match failed {
+        None => Ok(all),
+        Some(first) if more == 0 => Err(*first),
+        Some(first) => Err(DatasetError::Several { first, more, list: list.into() }),
+    }
 }
 
-fn existing(path: PathBuf, list: &Path) -> Result<PathBuf, DatasetError> {
-    if path.is_file() { Ok(path) } else { Err(DatasetError::Missing { path, list: list.into() }) }
+/// Path of a label, also if its name on the disk has another Unicode form or ending.
+fn existing_label(
+    path: PathBuf,
+    list: &Path,
+    resolver: &mut ListResolver<'_>,
+) -> Result<PathBuf, DatasetError> {
+    if path.is_file() {
+        return Ok(path);
+    }
+    // Paths that begin with the root are looked for below it.
+    resolver.file_at(&path).map_or_else(|| label_file::find(path, list), Ok)
 }
 
 fn read(path: &Path) -> Result<String, DatasetError> {
     Ok(std::fs::read_to_string(path).map_err(FileError::at(path))?)
-}
-
-/// Paths of the entries of a folder, sorted.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>, DatasetError> {
-    let at_folder = FileError::at(folder);
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(&at_folder)? {
-        paths.push(entry.map_err(&at_folder)?.path());
-    }
-    paths.sort();
-    Ok(paths)
 }
 
 #[cfg(test)]

@@ -10,8 +10,11 @@ pub mod coco;
 pub mod cvat;
 pub mod label_ids;
 pub mod label_studio;
+mod pieces;
 pub mod pseudo_labels;
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -37,9 +40,6 @@ pub enum FormatError {
     /// A label file that cannot be read or encoded.
     #[error(transparent)]
     LabelMap(#[from] LabelMapError),
-    /// An image name that the format cannot hold.
-    #[error("the image `{}` {reason}; rename it, or leave the format out", name.display())]
-    Name { name: PathBuf, reason: &'static str },
     /// A class name that the format cannot hold.
     #[error("the class `{class}` {reason}; rename it, or leave the format out")]
     Class { class: String, reason: &'static str },
@@ -145,7 +145,7 @@ struct MeanConfidence {
 ///
 /// let images = StoredLabels::new(vec!["street.jpg".into()], ids, None, u64::MAX);
 /// let path = out.path().join("coco.json");
-/// AnnotationFormat::Coco.write(&path, images, &ClassTable::cityscapes())?;
+/// AnnotationFormat::Coco.write(&path, images, &ClassTable::cityscapes(), &Default::default())?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone)]
@@ -154,6 +154,7 @@ pub struct StoredLabels {
     ids: PathBuf,
     confidence: Option<PathBuf>,
     max_pixels: u64,
+    result_name: fn(&Path) -> PathBuf,
 }
 
 impl StoredLabels {
@@ -166,11 +167,18 @@ impl StoredLabels {
         max_pixels: u64,
     ) -> Self {
         names.sort();
-        Self { names: names.into_iter(), ids, confidence, max_pixels }
+        Self { names: names.into_iter(), ids, confidence, max_pixels, result_name: Path::to_owned }
+    }
+
+    /// The same for files under other names: `result_name` gives the one that takes the place of an
+    /// image's.
+    pub fn with_result_names(self, result_name: fn(&Path) -> PathBuf) -> Self {
+        Self { result_name, ..self }
     }
 
     fn read(&self, name: PathBuf) -> Result<ImageLabels, FormatError> {
-        let read = |folder: &Path| label_map::read(&folder.join(png_name(&name)), self.max_pixels);
+        let file = png_name(&(self.result_name)(&name));
+        let read = |folder: &Path| label_map::read(&folder.join(&file), self.max_pixels);
         let map = read(&self.ids)?;
         let confidence = self.confidence.as_deref().map(read).transpose()?;
         let LabelMap { height, width, .. } = map;
@@ -213,21 +221,63 @@ impl AnnotationFormat {
         }
     }
 
-    /// Fails if the format cannot hold the name of a class or an image; to be called before
-    /// anything is labeled.
-    pub fn check<'a>(
+    /// Fails if the format cannot hold the name of a class; to be called before anything is labeled.
+    pub fn check(
         self,
-        mut names: impl Iterator<Item = &'a Path>,
         classes: &ClassTable,
+        options: &AnnotationOptions,
     ) -> Result<(), FormatError> {
         match self {
-            Self::Coco => names.try_for_each(|name| text_name(name).map(drop)),
-            Self::Cvat => {
-                cvat::label_map(classes)?;
-                names.try_for_each(|name| cvat::item(name).map(drop))
-            }
-            Self::LabelStudio => Ok(()),
+            Self::Cvat => cvat::label_map(classes, options).map(drop),
+            Self::Coco | Self::LabelStudio => Ok(()),
         }
+    }
+
+    /// Returns the names that the format tells apart, and a line for each kind of name that it
+    /// writes otherwise or leaves out.
+    pub fn select_names(self, names: Vec<PathBuf>) -> (Vec<PathBuf>, Vec<String>) {
+        let file = self.file_name();
+        let mut lines = Vec::new();
+        let names = if self == Self::Cvat {
+            let mut items: Vec<String> = names.iter().map(|name| cvat::item(name)).collect();
+            items.sort();
+            let shared: BTreeSet<&String> =
+                items.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| &pair[0]).collect();
+            let (left_out, kept): (Vec<_>, Vec<_>) =
+                names.into_iter().partition(|name| shared.contains(&cvat::item(name)));
+            if !left_out.is_empty() {
+                lines.push(format!(
+                    "{file} leaves out {} images, as CVAT knows images without their endings: {}",
+                    left_out.len(),
+                    listed(left_out.iter().map(|name| escape_name(name)))
+                ));
+            }
+            kept
+        } else {
+            names
+        };
+        let written = |name: &PathBuf| match self {
+            Self::Coco => matches!(text_name(name), Cow::Owned(_)),
+            Self::Cvat => matches!(cvat::item_name(&name.with_extension("")), Cow::Owned(_)),
+            Self::LabelStudio => false,
+        };
+        let escaped: Vec<&PathBuf> = names.iter().filter(|name| written(name)).collect();
+        if !escaped.is_empty() {
+            lines.push(format!(
+                "{file} names {} with percent signs, as the format cannot hold the names as they \
+                 are: {}",
+                if escaped.len() == 1 {
+                    "1 image".into()
+                } else {
+                    format!("{} images", escaped.len())
+                },
+                listed(escaped.into_iter().map(|name| match self {
+                    Self::Cvat => cvat::item(name),
+                    _ => text_name(name).into_owned(),
+                }))
+            ));
+        }
+        (names, lines)
     }
 
     /// Writes the file, which appears whole or not at all.
@@ -236,13 +286,15 @@ impl AnnotationFormat {
         path: &Path,
         images: impl IntoIterator<Item = Result<ImageLabels, FormatError>>,
         classes: &ClassTable,
+        options: &AnnotationOptions,
     ) -> Result<(), FormatError> {
         let written = atomic::write_with(path, |file| {
             let mut out = BufWriter::new(file);
             match self {
-                Self::Coco => coco::write(&mut out, images, classes),
-                Self::Cvat => cvat::write(&mut out, images, classes),
+                Self::Coco => coco::write(&mut out, images, classes, options),
+                Self::Cvat => cvat::write(&mut out, images, classes, options),
                 Self::LabelStudio => {
+                    let images = options.without_skipped(images);
                     label_studio::write(&mut out, images, classes, &Default::default())
                 }
             }?;
@@ -253,6 +305,49 @@ impl AnnotationFormat {
             other => other,
         })
     }
+}
+
+/// Choices of the annotation formats.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AnnotationOptions {
+    /// Train ids of classes without annotations, in every format.
+    pub skipped: BTreeSet<u8>,
+    /// COCO: an annotation for each connected piece of a class, instead of one for the class.
+    pub coco_pieces: bool,
+    /// CVAT: the class `background` is annotated too, in the tasks that have such a label.
+    pub cvat_background: bool,
+}
+
+impl AnnotationOptions {
+    /// Gives the pixels of skipped classes no class.
+    fn without_skipped(
+        &self,
+        images: impl IntoIterator<Item = Result<ImageLabels, FormatError>>,
+    ) -> impl Iterator<Item = Result<ImageLabels, FormatError>> {
+        let kept: [u8; 256] = std::array::from_fn(|label| {
+            let label = label as u8;
+            if self.skipped.contains(&label) { IGNORE_INDEX } else { label }
+        });
+        let nothing = self.skipped.is_empty();
+        images.into_iter().map(move |image| {
+            let mut image = image?;
+            if !nothing {
+                image.map.labels.iter_mut().for_each(|label| *label = kept[usize::from(*label)]);
+            }
+            Ok(image)
+        })
+    }
+}
+
+/// Some of many names, separated by commas.
+fn listed(names: impl Iterator<Item = String>) -> String {
+    /// Names in a line.
+    const SHOWN: usize = 20;
+
+    let names: Vec<String> = names.collect();
+    let more = names.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", names[..names.len().min(SHOWN)].join(", "))
 }
 
 /// Writes the separator before entry number `index` of a JSON list.
@@ -279,16 +374,13 @@ pub fn escape_name(name: &Path) -> String {
     percent_encode(name, |character| !character.is_control())
 }
 
-/// The name of an image as text with slashes.
-fn text_name(name: &Path) -> Result<&str, FormatError> {
-    let refused = |reason| FormatError::Name { name: name.into(), reason };
-    let text = name
-        .to_str()
-        .ok_or_else(|| refused("has a name that is not UTF-8, which the format cannot hold"))?;
-    if text.contains(char::is_control) {
-        return Err(refused("has a name with control characters, which the format cannot hold"));
+/// The name of an image as text with slashes. One that is not UTF-8, or that holds control
+/// characters, is written as [`escape_name`] does.
+fn text_name(name: &Path) -> Cow<'_, str> {
+    match name.to_str() {
+        Some(text) if !text.contains(char::is_control) => Cow::Borrowed(text),
+        _ => Cow::Owned(escape_name(name)),
     }
-    Ok(text)
 }
 
 /// Writes every byte except the characters that `keep` accepts as `%` and two hexadecimal digits,
@@ -322,6 +414,13 @@ struct Run {
     /// Index of the first pixel.
     start: usize,
     length: usize,
+}
+
+impl Run {
+    /// Index behind the last pixel.
+    fn end(self) -> usize {
+        self.start + self.length
+    }
 }
 
 /// Run-length encodes labels in the given order.
@@ -382,9 +481,9 @@ mod tests {
             percent_encode(name, |character| character.is_ascii_graphic()),
             "a/%C3%A9%20100%25.%FF.png"
         );
-        assert!(text_name(name).unwrap_err().to_string().contains("not UTF-8"));
-        assert!(text_name(Path::new("a\nb")).is_err());
-        assert_eq!(text_name(Path::new("a/é b.png")).unwrap(), "a/é b.png");
+        assert_eq!(text_name(name), "a/é 100%25.%FF.png");
+        assert_eq!(text_name(Path::new("a\nb")), "a%0Ab");
+        assert_eq!(text_name(Path::new("a/é b 100%.png")), "a/é b 100%.png");
     }
 
     #[test]

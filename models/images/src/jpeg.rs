@@ -1,6 +1,10 @@
 //! Checks of JPEG files that the `image` crate does not make: a missing end, missing data, and inks
 //! of unknown polarity.
 
+use image::DynamicImage;
+
+use crate::image_file::DecodeError;
+
 /// Result of a walk over the markers of a JPEG file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Markers {
@@ -8,10 +12,11 @@ pub(crate) struct Markers {
     pub(crate) components: u8,
     /// True with Adobe's marker, which tells how four components are stored.
     pub(crate) adobe: bool,
-    /// True with an end marker, and before it at least as much data as the image must have.
-    /// Otherwise the rest of the image would come out gray, after the time and memory of its full
-    /// size.
-    pub(crate) complete: bool,
+    /// True with an end marker.
+    pub(crate) ended: bool,
+    /// True with at least as much data as the image must have. Otherwise the rest of the image
+    /// would come out gray, after the time and memory of its full size.
+    pub(crate) enough: bool,
 }
 
 /// A frame header.
@@ -59,10 +64,11 @@ impl Frame {
 
 /// Walks the markers of a JPEG file.
 pub(crate) fn markers(bytes: &[u8]) -> Markers {
-    let mut found = Markers { components: 0, adobe: false, complete: false };
+    let mut found = Markers { components: 0, adobe: false, ended: false, enough: false };
     let mut place = 0;
     let mut coded_bytes = 0_u64;
     let mut min_bits = 0;
+    let mut has_scan = false;
     // Between segments and inside the coded image, a marker is 0xFF followed by neither 0x00 nor
     // 0xFF.
     while let Some(skipped) =
@@ -73,8 +79,9 @@ pub(crate) fn markers(bytes: &[u8]) -> Markers {
         coded_bytes += skipped as u64;
         match marker {
             0xD9 => {
-                found.complete = 8 * coded_bytes >= min_bits;
-                break;
+                found.ended = true;
+                found.enough = 8 * coded_bytes >= min_bits;
+                return found;
             }
             // Start of image, restart markers and TEM carry nothing.
             0x01 | 0xD0..=0xD8 => continue,
@@ -83,12 +90,12 @@ pub(crate) fn markers(bytes: &[u8]) -> Markers {
         let Some(&[high, low]) =
             bytes.get(place..place + 2).and_then(|length| length.first_chunk())
         else {
-            break;
+            return found;
         };
         let Some(segment) =
             bytes.get(place + 2..place + usize::from(u16::from_be_bytes([high, low])).max(2))
         else {
-            break;
+            return found;
         };
         match marker {
             // Frame headers; C4, C8 and CC are tables and extensions.
@@ -99,11 +106,65 @@ pub(crate) fn markers(bytes: &[u8]) -> Markers {
                 }
             }
             0xEE => found.adobe |= segment.starts_with(b"Adobe"),
+            0xDA => has_scan = true,
             _ => {}
         }
         place += 2 + segment.len();
     }
+    coded_bytes += (bytes.len() - place) as u64;
+    found.enough = has_scan && 8 * coded_bytes >= min_bits;
     found
+}
+
+/// End of image.
+const END: [u8; 2] = [0xFF, 0xD9];
+
+/// Data behind the end of a file, in which no marker can be found. If blocks are missing, each
+/// makes other pixels of them; if none is, it is not looked at.
+const FILLERS: [&[u8]; 3] = [&[], &[0x5A; 512], &[0xB3; 512]];
+
+/// Decodes a file without end marker, if all of its blocks are there.
+///
+/// Cameras pad files with zeros, and half of the marker may be there. So the end of the data is
+/// tried with and without bytes that can be either.
+pub(crate) fn decode_unended(
+    bytes: &[u8],
+    decode: impl Fn(Vec<u8>) -> Result<DynamicImage, DecodeError>,
+) -> Result<DynamicImage, DecodeError> {
+    let length = |until: &dyn Fn(u8) -> bool, length: usize| {
+        bytes[..length].iter().rposition(|&byte| !until(byte)).map_or(0, |last| last + 1)
+    };
+    let unpadded = length(&|byte| byte == 0, bytes.len());
+    let unmarked = length(&|byte| byte == 0xFF, unpadded);
+    let mut ends = vec![unmarked];
+    // A single zero is data, alone or after a byte of ones. More of them could be taken for the
+    // last blocks of a file that has lost them.
+    if unmarked < bytes.len() && bytes.len() <= unpadded + 1 {
+        ends.push(bytes.len());
+    }
+    let mut best = None;
+    for end in ends {
+        let with = |filler: &[u8]| decode([&bytes[..end], filler, &END].concat());
+        let [first, others @ ..] = FILLERS;
+        let image = with(first)?;
+        let mut same = image.as_bytes().len();
+        for filler in others {
+            let other = with(filler).ok();
+            let other = other.as_ref().map_or(&[][..], |other| other.as_bytes());
+            let equal = image.as_bytes().iter().zip(other).take_while(|(one, two)| one == two);
+            same = same.min(equal.count());
+        }
+        if same == image.as_bytes().len() {
+            return Ok(image);
+        }
+        let row = image.as_bytes().len() / (image.height() as usize).max(1);
+        let rows = same / row.max(1);
+        if best.is_none_or(|(known, _)| rows > known) {
+            best = Some((rows, image.height()));
+        }
+    }
+    let (rows, height) = best.unwrap_or_default();
+    Err(DecodeError::MissingRows { rows, height })
 }
 
 #[cfg(test)]
@@ -116,12 +177,14 @@ mod tests {
         file.extend([0xFF, 0xC2, 0, 8, 8, 0, 1, 0, 1, 4]);
         file.extend(b"\xFF\xEE\x00\x09Adobe\x00\x00");
         file.extend([0xFF, 0xDA, 0, 2, 1, 0xFF, 0, 0xD9, 0xFF, 0xD0, 7]);
-        assert_eq!(markers(&file), Markers { components: 4, adobe: true, complete: false });
+        let cut = Markers { components: 4, adobe: true, ended: false, enough: true };
+        assert_eq!(markers(&file), cut);
         file.extend([0xFF, 0xFF, 0xD9]);
-        assert!(markers(&file).complete);
+        assert!(markers(&file).ended);
         for length in 0..file.len() {
-            assert!(!markers(&file[..length]).complete, "cut to {length}");
+            assert!(!markers(&file[..length]).ended, "cut to {length}");
         }
+        assert!(!markers(&file[..20]).enough, "no scan");
     }
 
     #[test]
@@ -138,7 +201,7 @@ mod tests {
         };
         for (kind, least) in [(0xC0, 17), (0xC2, 9)] {
             assert!(
-                markers(&file(kind, least)).complete && !markers(&file(kind, least - 1)).complete,
+                markers(&file(kind, least)).enough && !markers(&file(kind, least - 1)).enough,
                 "{kind:X}"
             );
         }

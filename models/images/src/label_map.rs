@@ -1,14 +1,14 @@
-//! Label maps: one id per pixel, read from 8-bit gray or palette PNG, written as ids, as colors, or
-//! blended over the image.
+//! Label maps: one id per pixel, read from gray or palette PNG, written as ids, as colors, or
+//! blended over the image. The masks of annotation tools are read by [`mask`](crate::mask).
 
-use std::fs::File;
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use image::RgbImage;
-use png::{BitDepth, ColorType, Transformations};
+use png::{BitDepth, ColorType};
 use protoseg_models::classes::ClassTable;
 use protoseg_models::errors::FileError;
+
+use crate::mask::{Mask, MaskSamples, TRAIN_IDS_KEYWORD};
 
 /// One id for every pixel of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,12 +31,38 @@ pub enum LabelMapError {
     /// Not a PNG, or a broken one.
     #[error("{} cannot be read as a PNG of labels: {source}", path.display())]
     Broken { path: PathBuf, source: png::DecodingError },
-    /// A PNG that holds no ids.
+    /// A file that holds no ids.
+    #[error("{} holds {found}, not one 8-bit id per pixel (gray or palette PNG)", path.display())]
+    Kind { path: PathBuf, found: String },
+    /// A file of a format that changes samples.
     #[error(
-        "{} holds {found} samples, not one 8-bit id per pixel (gray or palette PNG)",
+        "{} is {format}, which cannot hold ids: it changes the samples; save the masks as PNG, or \
+         make masks of two classes again with `protoseg convert --threshold`",
         path.display()
     )]
-    Kind { path: PathBuf, found: String },
+    Lossy { path: PathBuf, format: &'static str },
+    /// A file of a format that is not read.
+    #[error("{} is a {format} file, which is not read; save the mask as PNG", path.display())]
+    Format { path: PathBuf, format: &'static str },
+    /// A broken TIFF, or one of an unsupported kind.
+    #[error("{} cannot be read as a TIFF of labels: {source}; save it as PNG", path.display())]
+    Tiff { path: PathBuf, source: tiff::TiffError },
+    /// A broken file of another format.
+    #[error("{} cannot be read as labels: {source}", path.display())]
+    Image { path: PathBuf, source: image::ImageError },
+    /// Transparent pixels, whose color is not what is seen.
+    #[error(
+        "{}: {pixels} pixels are transparent; save the mask without transparency, void in a color \
+         or id of its own",
+        path.display()
+    )]
+    Transparent { path: PathBuf, pixels: usize },
+    /// A folder, a pipe or a device.
+    #[error("{} is not a file", .0.display())]
+    NotAFile(PathBuf),
+    /// More bytes than the allowed number of pixels can have.
+    #[error("{} has {bytes} bytes, more than labels of {limit} pixels can have", path.display())]
+    TooLong { path: PathBuf, bytes: u64, limit: u64 },
     /// More pixels than allowed.
     #[error("{} has {width}x{height} pixels, more than the limit of {limit}", path.display())]
     TooLarge { path: PathBuf, width: u32, height: u32, limit: u64 },
@@ -50,44 +76,18 @@ pub enum LabelMapError {
     Encode(#[from] png::EncodingError),
 }
 
-/// Reads a label file of at most `max_pixels` pixels: the bytes of a gray PNG, or the palette
-/// *indices* of a palette PNG, of 1, 2, 4 or 8 bits.
+/// Reads a file of ids of at most `max_pixels` pixels: the samples of a gray PNG, or the palette
+/// *indices* of a palette PNG.
 pub fn read(path: &Path, max_pixels: u64) -> Result<LabelMap, LabelMapError> {
-    let broken = |source| LabelMapError::Broken { path: path.into(), source };
-    let file = File::open(path).map_err(FileError::at(path))?;
-    let mut decoder = png::Decoder::new(BufReader::new(file));
-    decoder.set_transformations(Transformations::IDENTITY);
-    let header = decoder.read_header_info().map_err(broken)?;
-    let (width, height) = header.size();
-    let (color, depth) = (header.color_type, header.bit_depth);
-    if u64::from(width) * u64::from(height) > max_pixels {
-        let path = path.into();
-        return Err(LabelMapError::TooLarge { path, width, height, limit: max_pixels });
+    let Mask { height, width, samples, .. } = Mask::read(path, max_pixels)?;
+    let kind = |found: &str| Err(LabelMapError::Kind { path: path.into(), found: found.into() });
+    match samples {
+        MaskSamples::Ids(labels) | MaskSamples::Indexed { indices: labels, .. } => {
+            Ok(LabelMap { height, width, labels })
+        }
+        MaskSamples::WideIds(_) => kind("16-bit samples above 255"),
+        MaskSamples::Colors(_) => kind("colors"),
     }
-    if !matches!(color, ColorType::Grayscale | ColorType::Indexed) || depth == BitDepth::Sixteen {
-        let found = format!("{}-bit {color:?}", depth as u8);
-        return Err(LabelMapError::Kind { path: path.into(), found });
-    }
-    let mut reader = decoder.read_info().map_err(broken)?;
-    let (width, height, bits) = (width as usize, height as usize, depth as usize);
-    let stride = (width * bits).div_ceil(8);
-    let mut packed = vec![0; stride * height];
-    reader.next_frame(&mut packed).map_err(broken)?;
-    // Reads to the end mark, so that a file truncated behind the pixels is noticed too.
-    reader.finish().map_err(broken)?;
-    let labels = if bits == 8 { packed } else { unpack(&packed, stride, width, bits) };
-    Ok(LabelMap { height, width, labels })
-}
-
-/// Unpacks samples of 1, 2 or 4 bits, the first in the highest bits; rows start on whole bytes.
-fn unpack(packed: &[u8], stride: usize, width: usize, bits: usize) -> Vec<u8> {
-    let mask = (1_u8 << bits) - 1;
-    let sample = |row: &[u8], column: usize| {
-        let bit = column * bits;
-        row[bit / 8] >> (8 - bits - bit % 8) & mask
-    };
-    let samples = |row| (0..width).map(move |column| sample(row, column));
-    packed.chunks_exact(stride.max(1)).flat_map(samples).collect()
 }
 
 impl LabelMap {
@@ -107,9 +107,19 @@ impl LabelMap {
         self.gray_png(&self.labels)
     }
 
-    /// Encodes an 8-bit palette PNG in the colors of the classes, whose indices are the labels.
+    /// Encodes an 8-bit gray PNG whose bytes are the labels, which are train ids. Where the classes
+    /// have other ids in label files, a text in the PNG says so, so that the file is never mistaken
+    /// for one of these.
+    pub fn train_ids_png(&self, classes: &ClassTable) -> Result<Vec<u8>, LabelMapError> {
+        self.encode(&self.labels, ColorType::Grayscale, None, train_ids_text(classes))
+    }
+
+    /// Encodes an 8-bit palette PNG in the colors of the classes, whose indices are the labels; marked
+    /// as by [`train_ids_png`](Self::train_ids_png).
     pub fn color_png(&self, classes: &ClassTable) -> Result<Vec<u8>, LabelMapError> {
-        self.encode(&self.labels, ColorType::Indexed, Some(classes.palette().as_flattened()))
+        let palette = classes.palette();
+        let text = train_ids_text(classes);
+        self.encode(&self.labels, ColorType::Indexed, Some(palette.as_flattened()), text)
     }
 
     /// Encodes an RGB PNG of the image, blended half and half with the colors of the classes.
@@ -130,19 +140,19 @@ impl LabelMap {
         };
         let pixels: Vec<u8> =
             self.labels.iter().zip(image.chunks_exact(3)).flat_map(blend).collect();
-        self.encode(&pixels, ColorType::Rgb, None)
+        self.encode(&pixels, ColorType::Rgb, None, None)
     }
 
     /// Encodes an RGB PNG in a color for each label.
     pub fn rgb_png(&self, colors: &[[u8; 3]; 256]) -> Result<Vec<u8>, LabelMapError> {
         let pixels: Vec<u8> =
             self.labels.iter().flat_map(|&label| colors[usize::from(label)]).collect();
-        self.encode(&pixels, ColorType::Rgb, None)
+        self.encode(&pixels, ColorType::Rgb, None, None)
     }
 
     /// Encodes an 8-bit gray PNG of other bytes of the same size, such as the confidence.
     pub fn gray_png(&self, samples: &[u8]) -> Result<Vec<u8>, LabelMapError> {
-        self.encode(samples, ColorType::Grayscale, None)
+        self.encode(samples, ColorType::Grayscale, None, None)
     }
 
     fn encode(
@@ -150,6 +160,7 @@ impl LabelMap {
         samples: &[u8],
         color: ColorType,
         palette: Option<&[u8]>,
+        train_ids_text: Option<String>,
     ) -> Result<Vec<u8>, LabelMapError> {
         let mut bytes = Vec::new();
         let mut encoder = png::Encoder::new(&mut bytes, self.width as u32, self.height as u32);
@@ -159,11 +170,20 @@ impl LabelMap {
         if let Some(palette) = palette {
             encoder.set_palette(palette);
         }
+        if let Some(text) = train_ids_text {
+            encoder.add_itxt_chunk(TRAIN_IDS_KEYWORD.to_owned(), text)?;
+        }
         let mut writer = encoder.write_header()?;
         writer.write_image_data(samples)?;
         writer.finish()?;
         Ok(bytes)
     }
+}
+
+/// The names of the classes as JSON where their ids are not train ids.
+fn train_ids_text(classes: &ClassTable) -> Option<String> {
+    let names: Vec<&str> = classes.classes().iter().map(|class| class.name.as_str()).collect();
+    (!classes.has_train_ids()).then(|| serde_json::json!(names).to_string())
 }
 
 #[cfg(test)]
@@ -199,6 +219,20 @@ mod tests {
     }
 
     #[test]
+    fn train_ids_are_marked_where_the_ids_of_the_classes_are_others() {
+        let same = ClassTable::parse("0 a\n1 b").unwrap();
+        assert_eq!(map().train_ids_png(&same).unwrap(), map().ids_png().unwrap());
+        let other = ClassTable::parse("1 a\n2 é").unwrap();
+        let (folder, names) = (tempfile::tempdir().unwrap(), vec!["a".to_owned(), "é".into()]);
+        for png in [map().train_ids_png(&other).unwrap(), map().color_png(&other).unwrap()] {
+            let path = folder.path().join("x.png");
+            std::fs::write(&path, png).unwrap();
+            assert_eq!(Mask::read(&path, 1000).unwrap().train_ids_of.as_ref(), Some(&names));
+            assert_eq!(read(&path, 1000).unwrap(), map());
+        }
+    }
+
+    #[test]
     fn packed_ids_are_unpacked_and_other_kinds_of_png_are_refused() {
         for (depth, row) in
             [(BitDepth::One, 0b1010_0000), (BitDepth::Two, 0b1001_1100), (BitDepth::Four, 0x7F)]
@@ -217,7 +251,8 @@ mod tests {
             };
             assert_eq!(read_bytes(&bytes).unwrap().labels, expected);
         }
-        for image in [image::DynamicImage::new_rgb8(2, 2), image::DynamicImage::new_luma16(2, 2)] {
+        let deep = image::ImageBuffer::from_pixel(2, 2, image::Luma([300_u16]));
+        for image in [image::DynamicImage::new_rgb8(2, 2), deep.into()] {
             let mut bytes = std::io::Cursor::new(Vec::new());
             image.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
             assert!(matches!(read_bytes(&bytes.into_inner()), Err(LabelMapError::Kind { .. })));

@@ -2,14 +2,20 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use image::RgbImage;
+use image::metadata::Orientation;
+use image::{DynamicImage, GrayImage, RgbImage};
 use protoseg_models::classes::ClassTable;
+use protoseg_models::reading::ImageReading;
 use protoseg_synthetic::render_scene;
 
-use crate::dataset::{Dataset, DatasetError, LabelMapping, Sample};
-use crate::image_file::{ImageFile, ImageFileError};
-use crate::label_map::{self, LabelMapError};
+use crate::dataset::{Dataset, DatasetError, Sample};
+use crate::image_file::{ImageFile, ImageFileError, NotedImage, swaps_sides};
+use crate::label_map::LabelMap;
+use crate::label_mapping::{LabelMapping, MappedLabels, MaskError};
+use crate::notes::NoteCollector;
+use crate::scan::Scanner;
 
 /// An image with its ground truth.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,10 +39,10 @@ pub enum LabeledImageError {
     /// The image.
     #[error(transparent)]
     Image(#[from] ImageFileError),
-    /// The label file.
+    /// The label file, or its content.
     #[error(transparent)]
-    Label(#[from] LabelMapError),
-    /// The content of the label file.
+    Mask(#[from] MaskError),
+    /// A label file that does not fit its image.
     #[error(transparent)]
     Dataset(#[from] DatasetError),
 }
@@ -58,10 +64,24 @@ pub type PendingDecode<'a> = Box<dyn FnOnce() -> Result<LabeledImage, LabeledIma
 #[expect(missing_docs, reason = "the names of the fields say it")]
 pub enum LabeledDataset {
     /// Files of a dataset; every pixel of a sample without label is ignored.
-    Files { samples: Vec<Sample>, ids: LabelMapping, classes: ClassTable },
+    Files { samples: Vec<Sample>, ids: LabelMapping, classes: ClassTable, reading: DatasetReading },
     /// Synthetic street scenes `first..first + count` of a seed, in the classes of Cityscapes;
     /// `size` is height and width.
     Synthetic { seed: u64, first: u64, count: usize, size: [usize; 2] },
+}
+
+/// How the image files of a data set are read, and the remarks on those that were.
+#[derive(Debug, Clone, Default)]
+pub struct DatasetReading {
+    reading: ImageReading,
+    notes: Arc<NoteCollector>,
+}
+
+impl DatasetReading {
+    /// Returns how the files are read.
+    pub fn choices(&self) -> ImageReading {
+        self.reading
+    }
 }
 
 impl LabeledDataset {
@@ -72,12 +92,27 @@ impl LabeledDataset {
         list: Option<&Path>,
         split: &str,
     ) -> Result<Self, DatasetError> {
-        let classes = dataset.classes(root)?;
+        let ids = dataset.label_mapping(root)?;
         let samples = match list {
             Some(list) => dataset.labeled(root, list)?,
             None => dataset.split(root, split)?,
         };
-        Ok(Self::Files { samples, ids: dataset.label_mapping(&classes), classes })
+        let (classes, reading) = (ids.class_file().table.clone(), DatasetReading::default());
+        Ok(Self::Files { samples, ids, classes, reading })
+    }
+
+    /// Opens the images of a split by name; the scanner has the account of what was passed over in
+    /// folders.
+    pub fn from_split(
+        dataset: Dataset,
+        root: &Path,
+        split: &str,
+        scanner: &mut Scanner,
+    ) -> Result<Self, DatasetError> {
+        let ids = dataset.label_mapping(root)?;
+        let samples = dataset.scan_split(root, split, scanner)?;
+        let (classes, reading) = (ids.class_file().table.clone(), DatasetReading::default());
+        Ok(Self::Files { samples, ids, classes, reading })
     }
 
     /// Opens the images of a list file without labels; those that the list `truth` names too have
@@ -88,16 +123,47 @@ impl LabeledDataset {
         list: &Path,
         truth: Option<&Path>,
     ) -> Result<Self, DatasetError> {
-        let classes = dataset.classes(root)?;
+        let ids = dataset.label_mapping(root)?;
         let mut samples = dataset.unlabeled(root, list)?;
         let known =
             truth.map(|truth| dataset.labeled(root, truth)).transpose()?.unwrap_or_default();
+        // One list may name an image relative to the root, and the other by its full path.
+        let same = |image: &Path| image.canonicalize().unwrap_or_else(|_| image.to_owned());
         let known: HashMap<PathBuf, Option<PathBuf>> =
-            known.into_iter().map(|sample| (sample.image, sample.label)).collect();
+            known.into_iter().map(|sample| (same(&sample.image), sample.label)).collect();
         for sample in &mut samples {
-            sample.label = known.get(&sample.image).cloned().flatten();
+            sample.label = known.get(&same(&sample.image)).cloned().flatten();
         }
-        Ok(Self::Files { samples, ids: dataset.label_mapping(&classes), classes })
+        let (classes, reading) = (ids.class_file().table.clone(), DatasetReading::default());
+        Ok(Self::Files { samples, ids, classes, reading })
+    }
+
+    /// Returns the same images, read by a model's choices. Remarks on them are added to those of
+    /// this set.
+    pub fn with_reading(&self, choices: ImageReading) -> Self {
+        let mut set = self.clone();
+        if let Self::Files { reading, .. } = &mut set {
+            reading.reading = choices;
+        }
+        set
+    }
+
+    /// Returns the same images, whose remarks are added to those of another set.
+    pub fn with_notes_of(&self, other: &Self) -> Self {
+        let mut set = self.clone();
+        if let (Self::Files { reading, .. }, Self::Files { reading: other, .. }) = (&mut set, other)
+        {
+            reading.notes = Arc::clone(&other.notes);
+        }
+        set
+    }
+
+    /// Returns one warning of each kind about the images that were read by now, of `images` in all.
+    pub fn warnings(&self, images: usize) -> Vec<String> {
+        match self {
+            Self::Files { reading, .. } => reading.notes.warnings(images),
+            Self::Synthetic { .. } => Vec::new(),
+        }
     }
 
     /// Returns the images whose ground truth is known.
@@ -133,6 +199,32 @@ impl LabeledDataset {
         }
     }
 
+    /// Returns the meaning of the masks; `None` for synthetic scenes.
+    pub fn mapping(&self) -> Option<&LabelMapping> {
+        match self {
+            Self::Files { ids, .. } => Some(ids),
+            Self::Synthetic { .. } => None,
+        }
+    }
+
+    /// Reads the ground truth alone; `None` where it is unknown.
+    pub fn read_labels(
+        &self,
+        index: usize,
+        max_pixels: u64,
+    ) -> Result<Option<MappedLabels>, LabeledImageError> {
+        match self {
+            Self::Files { samples, ids, .. } => {
+                let Some(path) = &samples[index].label else { return Ok(None) };
+                Ok(Some(ids.read(path, max_pixels)?.1))
+            }
+            Self::Synthetic { .. } => {
+                let labels = self.read(index, max_pixels)?.truth;
+                Ok(Some(MappedLabels { labels, ids: Box::new([0; 256]) }))
+            }
+        }
+    }
+
     /// Returns the name of an image.
     pub fn name(&self, index: usize) -> String {
         match self {
@@ -157,10 +249,11 @@ impl LabeledDataset {
         max_pixels: u64,
     ) -> Result<(u64, PendingDecode<'_>), LabeledImageError> {
         match self {
-            Self::Files { samples, ids, .. } => {
+            Self::Files { samples, ids, reading, .. } => {
                 let sample = &samples[index];
                 let file = ImageFile::read(&sample.image, max_pixels)?;
-                Ok((file.pixels(), Box::new(move || decode(file, sample, ids, max_pixels))))
+                let pixels = file.pixels();
+                Ok((pixels, Box::new(move || decode(file, sample, ids, reading, max_pixels))))
             }
             Self::Synthetic { seed, first, size: [height, width], .. } => {
                 let render = move || {
@@ -178,27 +271,51 @@ fn decode(
     file: ImageFile,
     sample: &Sample,
     ids: &LabelMapping,
+    DatasetReading { reading, notes }: &DatasetReading,
     max_pixels: u64,
 ) -> Result<LabeledImage, LabeledImageError> {
-    let image = file.decode()?;
+    let orientation = file.orientation();
+    let NotedImage { image, notes: seen, .. } = file.decode_as(*reading)?;
+    let name = sample.image.display().to_string();
+    notes.add(&name, &seen);
     let Some(path) = &sample.label else {
         return Ok(LabeledImage { truth: vec![255; image.len() / 3], image });
     };
-    let mut map = label_map::read(path, max_pixels)?;
+    let ([height, width], MappedLabels { labels, .. }) = ids.read(path, max_pixels)?;
+    let mut map = LabelMap { height, width, labels };
     let image_size = [image.height() as usize, image.width() as usize];
+    if seen.is_turned {
+        let [height, width] = image_size;
+        let tells = swaps_sides(orientation) && height != width;
+        if tells && [map.height, map.width] == [width, height] {
+            map = turned(map, orientation);
+            notes.add_turned(&name, true);
+        } else if !tells && [map.height, map.width] == image_size {
+            notes.add_turned(&name, false);
+        }
+    }
     let label_size = [map.height, map.width];
     if image_size != label_size {
         let (image, label) = (sample.image.clone(), path.clone());
         return Err(DatasetError::Size { image, image_size, label, label_size }.into());
     }
-    ids.map(&mut map.labels, map.width, path)?;
     Ok(LabeledImage { image, truth: map.labels })
+}
+
+/// Turns a mask that was made for the pixels as stored like its image.
+fn turned(map: LabelMap, orientation: Orientation) -> LabelMap {
+    let LabelMap { height, width, labels } = map;
+    let image = GrayImage::from_raw(width as u32, height as u32, labels).unwrap_or_default();
+    let mut image = DynamicImage::ImageLuma8(image);
+    image.apply_orientation(orientation);
+    let image = image.into_luma8();
+    let (width, height) = image.dimensions();
+    LabelMap { height: height as usize, width: width as usize, labels: image.into_raw() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::label_map::LabelMap;
 
     fn folder(image: (u32, u32), labels: &LabelMap) -> (tempfile::TempDir, LabeledDataset) {
         let root = tempfile::tempdir().unwrap();
@@ -220,13 +337,51 @@ mod tests {
         assert_eq!(set.read(0, 100).unwrap().truth, [0, 1, 255, 0]);
         let (_root, set) = folder((2, 2), &map(&[3, 8, 8, 4]));
         let message = set.read(0, 100).unwrap_err().to_string();
-        assert!(message.contains("labels/a.png: the id 4 at row 1, column 1"), "{message}");
+        assert!(
+            message.contains("labels/a.png: the ids 4 (1 pixel, first at row 1, column 1)"),
+            "{message}"
+        );
         let (_root, set) = folder((3, 2), &map(&[3; 4]));
         let message = set.read(0, 100).unwrap_err().to_string();
         assert!(
             message.contains("a.png has 3x2 pixels, but its label") && message.ends_with("has 2x2"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn masks_of_the_stored_pixels_are_turned_with_their_images() {
+        use image::ImageEncoder;
+        use image::codecs::jpeg::JpegEncoder;
+        let set_of = |(width, height): (u32, u32), map: LabelMap| {
+            let (root, _) = folder((1, 1), &map);
+            let at = |name: &str| root.path().join(name);
+            std::fs::remove_file(at("images/a.png")).unwrap();
+            // TIFF header and one entry: orientation 6, turn clockwise by 90 degrees.
+            let exif = b"MM\0\x2A\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+            let file = std::fs::File::create(at("images/a.jpg")).unwrap();
+            let mut encoder = JpegEncoder::new_with_quality(file, 90);
+            encoder.set_exif_metadata(exif.to_vec()).unwrap();
+            encoder.encode_image(&RgbImage::new(width, height)).unwrap();
+            let set = LabeledDataset::from_files(Dataset::Folder, root.path(), None, "all");
+            (root, set.unwrap())
+        };
+        let map =
+            |width, height, labels: &[u8]| LabelMap { height, width, labels: labels.to_vec() };
+        // Stored 3x1, seen 1x3: the left end of the mask comes to the top.
+        for (mask, warning) in
+            [(map(3, 1, &[3, 8, 8]), Some("were turned with them")), (map(1, 3, &[3, 8, 8]), None)]
+        {
+            let (_root, set) = set_of((3, 1), mask);
+            let labeled = set.read(0, 100).unwrap();
+            assert_eq!((labeled.size(), &labeled.truth[..]), ([3, 1], &[0, 1, 1][..]));
+            let warnings = set.warnings(1);
+            assert_eq!(warnings.len(), usize::from(warning.is_some()), "{warnings:?}");
+            assert!(warnings.iter().all(|text| text.contains(warning.unwrap())), "{warnings:?}");
+        }
+        let (_root, set) = set_of((2, 2), map(2, 2, &[3, 8, 8, 8]));
+        assert_eq!(set.read(0, 100).unwrap().truth, [0, 1, 1, 1]);
+        assert!(set.warnings(1)[0].contains("does not tell"), "{:?}", set.warnings(1));
     }
 
     #[test]

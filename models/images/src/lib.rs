@@ -1,16 +1,33 @@
 //! Image files, label maps, datasets on disk and annotation formats.
 //!
-//! [`image_file`] decodes to RGB, [`label_map`] reads and writes ids, [`dataset`] lists the samples
-//! of a dataset, [`labeled`] reads them, and `formats` writes annotations.
+//! [`image_file`] decodes to RGB and [`notes`] tell what may not be meant; [`label_map`] reads and
+//! writes ids, [`mask`] reads the masks of annotation tools and [`label_mapping`] gives them their
+//! meaning; [`scan`] finds the images of a folder, [`list`] reads lists of images, [`dataset`] finds
+//! the samples of a dataset, [`labeled`] reads them, `formats` writes annotations and `convert` reads
+//! them.
 //!
 //! **Invariant:** nothing here knows a network or a runtime.
 
 #![warn(missing_docs)]
 
+mod channels;
+#[cfg(feature = "annotations")]
+pub mod convert;
 pub mod dataset;
 #[cfg(feature = "annotations")]
 pub mod formats;
+pub mod geo;
+pub mod geo_tiff;
 pub mod image_file;
 mod jpeg;
+pub mod label_census;
 pub mod label_map;
+pub mod label_mapping;
 pub mod labeled;
+pub mod list;
+pub mod mask;
+pub mod notes;
+pub mod overlap;
+mod samples;
+pub mod scan;
+mod tiff_file;

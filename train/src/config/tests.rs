@@ -35,6 +35,15 @@ fn a_window_is_given_as_export_takes_it_and_a_key_is_taken_away_without_a_value(
 }
 
 #[test]
+fn images_are_read_by_the_keys_and_as_files_say_without_them() {
+    assert!(parse(&[]).unwrap().reading().is_default());
+    let config = parse(&["channels=4,3,2", "range=0:4080"]).unwrap();
+    assert_eq!(config.reading().to_string(), "--channels 4,3,2 --range 0:4080");
+    let written = toml::to_string(&config).unwrap();
+    assert_eq!(Config::parse(&written, &[]).unwrap().reading(), config.reading());
+}
+
+#[test]
 fn mistakes_are_named() {
     for (setting, message) in [
         ("stepz=3", "stepz"),
@@ -55,6 +64,8 @@ fn mistakes_are_named() {
         ("scale=0.5", "scale"),
         ("hue=0.6", "`hue` is 0.6; it must be between 0 and 0.5"),
         ("flip_pairs=[[\"a\", \"b\"], [\"b\", \"c\"]]", "`flip_pairs` names `b` twice"),
+        ("channels=1,2", "three channels such as 3,2,1"),
+        ("range=9:1", "LOW below HIGH"),
         ("steps", "key=value"),
     ] {
         let error = parse(&[setting]).unwrap_err();
@@ -115,4 +126,27 @@ fn every_configuration_in_the_folder_is_read() {
         Config::read(&path, &["root=somewhere".to_owned()])
             .unwrap_or_else(|error| panic!("{error:#}"));
     }
+}
+
+#[test]
+fn weights_are_beside_the_configuration_or_in_the_current_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.toml");
+    let write = |weights: &str| {
+        let mut table: toml::Table = TEXT.parse().unwrap();
+        table.insert("pretrained".to_owned(), weights.into());
+        std::fs::write(&path, table.to_string()).unwrap();
+    };
+    write("w.pth");
+    let read = |settings: &[&str]| {
+        let settings: Vec<String> = settings.iter().map(|&text| text.to_owned()).collect();
+        Config::read(&path, &settings).unwrap().pretrained.unwrap()
+    };
+    assert_eq!(read(&[]), Path::new("w.pth"));
+    std::fs::write(folder.path().join("w.pth"), "").unwrap();
+    assert_eq!(read(&[]), folder.path().join("w.pth"));
+    assert_eq!(read(&["pretrained=w.pth"]), Path::new("w.pth"));
+    // A file of the package's folder, where tests run.
+    write("Cargo.toml");
+    assert_eq!(read(&[]), Path::new("Cargo.toml"));
 }

@@ -11,7 +11,6 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, Error, Result};
 use protoseg_images::image_file::MAX_PIXELS;
-use protoseg_images::label_map;
 use protoseg_images::labeled::{LabeledDataset, LabeledImage, LabeledImageError};
 use protoseg_models::{atomic, digest};
 use rayon::prelude::*;
@@ -53,6 +52,9 @@ struct CensusHeader {
     version: u32,
     /// Digest of everything that the pixels of a file depend on beside the file.
     meaning: String,
+    /// Remarks on how the images were read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 /// A file that cannot be used, as a line of `bad.jsonl`.
@@ -96,6 +98,8 @@ pub struct Census {
     pub validation: Option<ListFacts>,
     /// Unlabeled images that were left out as they are broken.
     pub skipped: BTreeSet<PathBuf>,
+    /// Remarks on how the images were read, also in an earlier census.
+    pub warnings: Vec<String>,
 }
 
 /// Choices of a census.
@@ -124,9 +128,13 @@ impl Census {
         let remembered = Remembered::read(options.out, &lists.labeled);
         let mut reader = Reader { remembered, options, entries: Vec::new(), broken: Vec::new() };
         let found = reader.read_all(lists, progress);
+        let mut warnings = lists.warnings();
+        if warnings.is_empty() {
+            warnings.clone_from(&reader.remembered.warnings);
+        }
         // Whatever was read is kept, also if the rest was interrupted.
-        let broken = reader.write(&lists.labeled)?;
-        let mut census = found?;
+        let broken = reader.write(&lists.labeled, &warnings)?;
+        let mut census = Self { warnings, ..found? };
         if options.labeled_only && broken.is_empty() {
             return Ok(census);
         }
@@ -163,7 +171,7 @@ impl Reader<'_> {
         };
         let unlabeled = optional("unlabeled", unlabeled)?;
         let validation = optional("validation", validation)?;
-        Ok(Census { labeled, unlabeled, validation, skipped: BTreeSet::new() })
+        Ok(Census { labeled, unlabeled, validation, ..Census::default() })
     }
 
     fn read_list(
@@ -217,13 +225,14 @@ impl Reader<'_> {
     }
 
     /// Writes the good images of this census and of those before it; nothing if all were known, or for synthetic scenes.
-    fn write(self, labeled: &LabeledDataset) -> Result<Vec<BrokenFile>> {
-        let Self { remembered: Remembered { mut entries, read }, options, .. } = self;
+    fn write(self, labeled: &LabeledDataset, warnings: &[String]) -> Result<Vec<BrokenFile>> {
+        let Self { remembered: Remembered { mut entries, read, .. }, options, .. } = self;
         if read.load(Ordering::Relaxed) == 0 || self.entries.is_empty() {
             return Ok(self.broken);
         }
         entries.extend(self.entries.into_iter().map(|entry| (entry.key(), entry)));
-        let header = CensusHeader { version: 1, meaning: meaning(labeled) };
+        let header =
+            CensusHeader { version: 1, meaning: meaning(labeled), warnings: warnings.to_vec() };
         let mut text = serde_json::to_string(&header)?;
         for entry in entries.values() {
             write!(text, "\n{}", serde_json::to_string(entry)?)?;
@@ -244,6 +253,7 @@ struct Remembered {
     entries: BTreeMap<EntryKey, Entry>,
     /// Images that were read as they were not known.
     read: AtomicUsize,
+    warnings: Vec<String>,
 }
 
 /// Paths of an image and of its label.
@@ -262,11 +272,14 @@ impl Remembered {
         let text = std::fs::read_to_string(out.join(FILE)).unwrap_or_default();
         let mut lines = text.lines();
         let header = lines.next().and_then(|line| serde_json::from_str::<CensusHeader>(line).ok());
-        if header.is_some_and(|header| header.version == 1 && header.meaning == meaning(labeled)) {
+        let header =
+            header.filter(|header| header.version == 1 && header.meaning == meaning(labeled));
+        if header.is_some() {
             let parsed = lines.filter_map(|line| serde_json::from_str::<Entry>(line).ok());
             entries.extend(parsed.map(|entry| (entry.key(), entry)));
         }
-        Self { entries, read: AtomicUsize::new(0) }
+        let warnings = header.map(|header| header.warnings).unwrap_or_default();
+        Self { entries, read: AtomicUsize::new(0), warnings }
     }
 
     fn look(&self, set: &LabeledDataset, index: usize, classes: usize) -> Result<Looked> {
@@ -313,13 +326,7 @@ fn label_error(error: &Error, set: &LabeledDataset, index: usize) -> Option<Stri
     let LabeledDataset::Files { samples, ids, .. } = set else { return None };
     let Some(LabeledImageError::Image(_)) = error.downcast_ref() else { return None };
     let path = samples[index].label.as_deref()?;
-    match label_map::read(path, MAX_PIXELS) {
-        Ok(mut map) => {
-            let mapped = ids.map(&mut map.labels, map.width, path);
-            mapped.err().map(|error| error.to_string())
-        }
-        Err(error) => Some(error.to_string()),
-    }
+    ids.read(path, MAX_PIXELS).err().map(|error| error.to_string())
 }
 
 /// Returns size and modification time of a file; None if it cannot be asked.
@@ -353,9 +360,13 @@ pub fn changed_files(out: &Path, lists: &Lists) -> Vec<PathBuf> {
 
 /// Digest of the classes and of how files become labels and pixels.
 fn meaning(labeled: &LabeledDataset) -> String {
-    let mut empty = labeled.clone();
-    empty.truncate(0);
-    digest::sha256_bytes(format!("{empty:?}").as_bytes())
+    let text = match labeled {
+        LabeledDataset::Files { ids, classes, reading, .. } => {
+            format!("{ids:?} {classes:?} {:?}", reading.choices())
+        }
+        LabeledDataset::Synthetic { .. } => "synthetic".to_owned(),
+    };
+    digest::sha256_bytes(text.as_bytes())
 }
 
 fn write_file(out: &Path, name: &str, text: &str) -> Result<()> {

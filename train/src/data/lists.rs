@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use protoseg_images::dataset::Dataset;
+use protoseg_images::dataset::{ALL, Dataset};
 use protoseg_images::labeled::LabeledDataset;
+use protoseg_images::scan::{Scanner, UnreadableFolder};
 use protoseg_models::classes::ClassTable;
 use protoseg_models::digest;
 
@@ -54,13 +55,22 @@ impl Lists {
             });
         };
         let root: &Path = config.root.as_deref().context("`root` names no folder")?;
-        let read =
-            |list: &Path| LabeledDataset::from_files(dataset, root, Some(&root.join(list)), "");
+        let read = |list: &Path| -> Result<LabeledDataset> {
+            if is_all(dataset, root, list) {
+                return Ok(all_images(dataset, root)?.with_reading(config.reading()));
+            }
+            let list = find_list(root, list);
+            let set = LabeledDataset::from_files(dataset, root, Some(&list), "")?;
+            Ok(set.with_reading(config.reading()))
+        };
         let labeled = read(config.labeled.as_deref().context("`labeled` names no list")?)?;
         let validation = config.validation.as_deref().map(read).transpose()?;
-        let truth = config.unlabeled_truth.as_deref().map(|truth| root.join(truth));
-        let read = |list: &Path| {
-            LabeledDataset::unlabeled(dataset, root, &root.join(list), truth.as_deref())
+        let validation = validation.map(|set| set.with_notes_of(&labeled));
+        let truth = config.unlabeled_truth.as_deref().map(|truth| find_list(root, truth));
+        let read = |list: &Path| -> Result<LabeledDataset> {
+            let list = find_list(root, list);
+            let set = LabeledDataset::unlabeled(dataset, root, &list, truth.as_deref())?;
+            Ok(set.with_reading(config.reading()).with_notes_of(&labeled))
         };
         let unlabeled = config.unlabeled.as_deref().map(read).transpose()?;
         let unlabeled_truth =
@@ -92,6 +102,18 @@ impl Lists {
         Ok(())
     }
 
+    /// Returns warnings about the image files that were read by now, one of each kind.
+    pub fn warnings(&self) -> Vec<String> {
+        let further = [self.unlabeled.as_deref(), self.validation.as_ref()];
+        let further = further.into_iter().flatten().map(LabeledDataset::count);
+        let warnings = self.labeled.warnings(self.labeled.count() + further.sum::<usize>());
+        // Options of `protoseg` are keys here.
+        let as_key = |warning: String| {
+            warning.replace("--range ", "--set range=").replace("--channels ", "--set channels=")
+        };
+        warnings.into_iter().map(as_key).collect()
+    }
+
     /// Returns a digest of the classes and the names of labeled and unlabeled images, which must not change before a resume.
     /// None for synthetic scenes, which follow from the configuration.
     pub fn digest(&self) -> Option<String> {
@@ -108,6 +130,41 @@ impl Lists {
         ];
         Some(digest::sha256_bytes(parts.join("\n\n").as_bytes()))
     }
+}
+
+/// A list from the data set's folder or else from the current one, where `protoseg eval --list` has
+/// it. Says which one is read where both are there.
+fn find_list(root: &Path, list: &Path) -> PathBuf {
+    let below = root.join(list);
+    if !below.is_file() && list.is_file() {
+        return list.to_owned();
+    }
+    if list.is_file() && list.canonicalize().ok() != below.canonicalize().ok() {
+        eprintln!(
+            "warning: {} is read, not {}; name the other one to read it",
+            below.display(),
+            list.display()
+        );
+    }
+    below
+}
+
+/// True for the word `all`, unless a list has that name.
+fn is_all(dataset: Dataset, root: &Path, list: &Path) -> bool {
+    dataset == Dataset::Folder && list == Path::new(ALL) && !root.join(list).exists()
+}
+
+/// Every image of a folder data set. Says what was passed over.
+fn all_images(dataset: Dataset, root: &Path) -> Result<LabeledDataset> {
+    let mut scanner = Scanner::new(false);
+    let set = LabeledDataset::from_split(dataset, root, ALL, &mut scanner)?;
+    for UnreadableFolder { path, error } in &scanner.report().unreadable {
+        eprintln!("warning: {}: {error}; its images are not in the list", path.display());
+    }
+    for line in scanner.report().lines() {
+        eprintln!("note: {}", line.split(';').next().unwrap_or(&line));
+    }
+    Ok(set)
 }
 
 fn dataset(data: DataSource) -> Option<Dataset> {

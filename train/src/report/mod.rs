@@ -121,14 +121,19 @@ fn tile(log: &ParsedLog, data: &str) -> Option<Tile> {
         step.push_str(&format!("; best {value} at step {}", whole(best.step)));
     }
     let metrics = &last.metrics;
+    let mean = metrics.scores.mean_text();
+    let over = mean.split_once(" over ").map(|(_, over)| format!("over {over}"));
     Some(Tile {
         label: format!("mIoU of the {}, {data}", last.which),
         value: percent(metrics.scores.mean_iou),
-        details: vec![
-            step,
-            format!("pixel accuracy {}", percent(metrics.scores.pixel_accuracy)),
-            format!("{} images, protocol {}", whole(metrics.images as u64), metrics.protocol),
-        ],
+        details: over
+            .into_iter()
+            .chain([
+                step,
+                format!("pixel accuracy {}", percent(metrics.scores.pixel_accuracy)),
+                format!("{} images, protocol {}", whole(metrics.images as u64), metrics.protocol),
+            ])
+            .collect(),
     })
 }
 

@@ -40,8 +40,9 @@ pub fn weights_only(learner: &Learner, arch: Arch, classes: &ClassTable) -> Resu
         }
         None => None,
     };
+    let header = CheckpointHeader::new(&config.name, arch, classes.clone(), config.window);
     Ok(Checkpoint {
-        header: CheckpointHeader::new(&config.name, arch, classes.clone(), config.window),
+        header: CheckpointHeader { reading: config.reading(), ..header },
         weights,
         probe: Vec::new(),
         calibration: None,

@@ -15,9 +15,11 @@ use crate::config::Config;
 use crate::config::options::TrainingMode;
 use crate::data::augment::Geometry;
 use crate::data::census::{self, Census, CensusOptions};
+use crate::data::label_check::check_labels;
 use crate::data::lists::Lists;
 use crate::data::loader::{self, BatchBuilder, ImageCaches, MicroBatch};
 use crate::evaluate::Protocol;
+use crate::interrupt::Interrupted;
 use crate::method::loss;
 use crate::method::schedule::Schedule;
 use crate::method::step::{Learner, StepReport};
@@ -147,7 +149,16 @@ fn take_census(
     let start = |images| Progress::new(&bar, "reading", "images", images);
     let census = Census::take(lists, &choices, start, |line| bar.suspend(|| eprintln!("{line}")));
     bar.finish_and_clear();
-    let mut census = census?;
+    let mut census = match census {
+        Ok(census) => census,
+        Err(error) if error.is::<Interrupted>() => return Err(error),
+        // Ids without a class are also counted over all masks, with the way out.
+        Err(error) => match check_labels(config, lists).map_err(|labels| labels.to_string()) {
+            Err(labels) if labels.contains(&error.to_string()) => bail!(labels),
+            Err(labels) => bail!("{labels}; {error}"),
+            Ok(_) => return Err(error),
+        },
+    };
     census.skipped.extend(skipped.into_iter().flatten().cloned());
     ensure!(
         census.labeled.pixels.iter().any(|&count| count > 0),
@@ -288,14 +299,17 @@ impl Trainer<'_> {
             protocol: self.protocol,
             interrupt: self.options.monitor.interrupt(),
         };
+        let labels = check_labels(self.config, self.lists)?;
         let measured = plan::measure_cost(&self.learner, &images);
         let Some(cost) = unless_interrupted(measured)? else {
             self.log.say("stopped before the first step");
             return Ok(false);
         };
         self.planned_memory = cost.memory;
-        let pixels = &self.census.labeled.pixels;
-        self.log.say(&plan::describe(&self.learner, self.lists, self.census, pixels, cost));
+        for warning in &self.census.warnings {
+            self.log.say(&format!("warning: {warning}"));
+        }
+        self.log.say(&plan::describe(&self.learner, self.lists, self.census, &labels, cost));
         Ok(true)
     }
 

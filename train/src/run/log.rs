@@ -187,10 +187,10 @@ impl RunLog {
     pub fn score(&mut self, which: &str, metrics: &Metrics) -> Result<()> {
         let mean_iou = metrics.scores.mean_iou;
         self.say(&format!(
-            "step {}: mIoU of the {which} on {} {:.2}",
+            "step {}: mIoU of the {which} on {} {}",
             metrics.step,
             metrics.data,
-            mean_iou.unwrap_or(f64::NAN)
+            metrics.scores.mean_text()
         ));
         self.pause();
         // The last word of the data's name is the name of the list.

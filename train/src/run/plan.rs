@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use protoseg_images::labeled::LabeledDataset;
+use protoseg_models::classes::Class;
 use protoseg_models::graph::Tag;
 use protoseg_models::random::Stream;
 use tch::{Kind, Tensor};
@@ -12,6 +13,7 @@ use tch::{Kind, Tensor};
 use crate::config::Config;
 use crate::config::options::TrainingMode;
 use crate::data::census::{Census, ListFacts};
+use crate::data::label_check::LabelCheck;
 use crate::data::lists::Lists;
 use crate::data::loader::{BatchBuilder, ImageCaches};
 use crate::evaluate::Protocol;
@@ -113,7 +115,7 @@ pub fn describe(
     learner: &Learner,
     lists: &Lists,
     census: &Census,
-    pixels: &[u64],
+    labels: &LabelCheck,
     cost: RunCost,
 ) -> String {
     let Learner { config, schedule, student, .. } = learner;
@@ -163,16 +165,9 @@ pub fn describe(
         let note = "batch statistics, CutMix and thresholds are per micro-batch, not per step";
         lines.push(note.to_owned());
     }
-    lines.push("labeled pixels:".to_owned());
-    let classes = lists.classes.classes();
-    let all = pixels.iter().sum::<u64>().max(1) as f64;
-    let width = classes.iter().map(|class| class.name.len()).max().unwrap_or(0);
-    for (class, &pixels) in classes.iter().zip(pixels) {
-        let share = pixels as f64 / all;
-        let bar = "#".repeat((share * 40.0).ceil() as usize);
-        lines.push(format!("  {:width$} {:5.1} % {bar}", class.name, 100.0 * share));
-    }
+    lines.extend(class_shares(lists.classes.classes(), &census.labeled.pixels));
     lines.push(expectation(config, *schedule, cost));
+    lines.extend(labels.lines());
     lines.join("\n")
 }
 
@@ -254,6 +249,20 @@ fn expectation(config: &Config, schedule: Schedule, cost: RunCost) -> String {
 /// Bytes as a number for people.
 pub fn gigabytes(bytes: u64) -> String {
     format!("{:.2} GB", bytes as f64 / 1e9)
+}
+
+/// A line for each class with its share of the labeled pixels.
+fn class_shares(classes: &[Class], pixels: &[u64]) -> Vec<String> {
+    let all = pixels.iter().sum::<u64>().max(1) as f64;
+    let width = classes.iter().map(|class| class.name.len()).max().unwrap_or(0);
+    let line = |(class, &pixels): (&Class, &u64)| {
+        let share = pixels as f64 / all;
+        let bar = "#".repeat((share * 40.0).ceil() as usize);
+        let bar = if pixels == 0 { "none" } else { &bar };
+        format!("  {:width$} {:5.1} % {bar}", class.name, 100.0 * share)
+    };
+    let head = "labeled pixels:".to_owned();
+    std::iter::once(head).chain(classes.iter().zip(pixels).map(line)).collect()
 }
 
 fn clock(seconds: f64) -> String {

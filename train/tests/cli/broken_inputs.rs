@@ -156,9 +156,10 @@ fn images_and_labels_that_do_not_match_are_named() {
     cut.refuses(&[], &["images/a.png", "cut short"]);
 
     let deep = Fixture::new();
-    let map = image::DynamicImage::new_luma16(64, 48);
+    let map = image::ImageBuffer::from_pixel(64, 48, Luma([300_u16]));
+    let map = image::DynamicImage::from(map);
     map.save_with_format(deep.path("data/labels/a.png"), ImageFormat::Png).unwrap();
-    deep.refuses(&[], &["labels/a.png", "16-bit"]);
+    deep.refuses(&[], &["labels/a.png", "300 (3072 pixels"]);
 
     let classes = Fixture::new();
     std::fs::write(classes.path("data/classes.txt"), "3 land\nsea\n").unwrap();

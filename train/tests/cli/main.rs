@@ -1,9 +1,10 @@
 //! The program `protoseg-train`, end to end: whole [`runs`], runs that stop early ([`stops`]) and
 //! states that cannot be resumed ([`resumes`]), everything after the last step
-//! ([`after_the_steps`]), errors in a step ([`failures`]) and in the inputs
-//! ([`broken_inputs`], all of which are named at once: [`census`]), grids ([`ablation`]), mirrored classes ([`augmentation`]), memory ([`flat_memory`]), random checkpoints
-//! ([`init`]), the page of configuration keys ([`config_reference`]) and training on a device
-//! ([`acceptance`]).
+//! ([`after_the_steps`]), errors in a step ([`failures`]) and in the inputs ([`broken_inputs`], all
+//! of which are named at once: [`census`]), masks that mean something else than they seem to
+//! ([`masks`]), grids ([`ablation`]), mirrored classes ([`augmentation`]), memory ([`flat_memory`]),
+//! random checkpoints ([`init`]), the page of configuration keys ([`config_reference`]) and training
+//! on a device ([`acceptance`]).
 
 #[cfg(test)]
 mod ablation;
@@ -25,6 +26,8 @@ mod failures;
 mod flat_memory;
 #[cfg(test)]
 mod init;
+#[cfg(test)]
+mod masks;
 #[cfg(test)]
 mod resumes;
 #[cfg(test)]

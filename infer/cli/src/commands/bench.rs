@@ -169,7 +169,7 @@ impl BenchArgs {
     }
 
     fn session(&self, signals: &StopSignals) -> anyhow::Result<BenchSession> {
-        let mut session = BenchSession::new(self.images.open()?)?;
+        let mut session = BenchSession::new(self.images.open(self.target.bundle.as_deref())?)?;
         if self.data.data.is_some() {
             let labeled = LabeledImages { set: self.data.open()?, name: self.data.describe() };
             if let Some(bundle) = self.target.bundle.as_ref().filter(|bundle| bundle.is_dir()) {

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use image::RgbImage;
 use ndarray::ArrayView2;
+use protoseg_images::label_census::LabelCensus;
+use protoseg_images::labeled::LabeledDataset;
 use protoseg_infer::check::CheckError;
 use protoseg_infer::evaluate;
 use protoseg_infer::pipeline::{PipelineEvent, PipelineSetup, StageReport};
@@ -20,7 +22,8 @@ use serde::Serialize;
 use super::contact_sheet::{self, ContactSheet};
 use super::data::{DataArgs, ensure_same_classes};
 use super::{
-    CommandError, CommandOutcome, OrUsage, RunArgs, print, print_json, print_stderr, progress,
+    CommandError, CommandOutcome, OrUsage, RunArgs, print, print_json, print_stderr,
+    print_warnings, progress,
 };
 
 /// Score a model on labeled images
@@ -50,14 +53,32 @@ struct EvalSummary {
     data: String,
     protocol: String,
     images: usize,
+    /// Folders of images that could not be read.
+    #[serde(skip_serializing_if = "is_zero")]
+    unreadable_folders: usize,
+    /// Files of endings that are not read, in the folders of images.
+    #[serde(skip_serializing_if = "is_zero")]
+    passed_over: usize,
     scores: Scores,
     #[serde(skip_serializing_if = "Option::is_none")]
     seams: Option<Seams>,
     seconds: f64,
     setup: PipelineSetup,
     stages: StageReport,
+    #[serde(flatten)]
+    labels: LabelRemarks,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     beside: Vec<Beside>,
+}
+
+/// Remarks on the labels that change what the scores mean.
+#[derive(Debug, Clone, Default, Serialize)]
+struct LabelRemarks {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+    /// Share of the pixels that the class file ignores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ignored: Option<String>,
 }
 
 /// Another bundle's scores on the same images.
@@ -68,9 +89,42 @@ struct Beside {
     summary: EvalSummary,
 }
 
+/// Reads all label maps before anything is scored. Prints and returns remarks on them; fails with
+/// every value that has no meaning, and where there is nothing to score.
+fn check_labels(set: &LabeledDataset, max_pixels: u64, list: &str) -> anyhow::Result<LabelRemarks> {
+    if let LabeledDataset::Synthetic { .. } = set {
+        return Ok(LabelRemarks::default());
+    }
+    let census = match set.label_census(max_pixels) {
+        Ok(census) => census,
+        Err(faults) => {
+            let count = faults.faults.len();
+            return Err(anyhow::Error::from(faults).context(format!(
+                "{count} of {} label maps cannot be used, so there is no score",
+                set.count()
+            )));
+        }
+    };
+    ensure!(
+        census.labeled() > 0,
+        "no pixel of {list} has a class, so there is nothing to score: all count for nothing"
+    );
+    let mut remarks = LabelRemarks { warnings: census.void_classes(), ..LabelRemarks::default() };
+    // Other absent classes are named with the mean.
+    let absent = census.absent_text(list).filter(|_| census.may_be_of_0_and_255());
+    remarks.warnings.extend(absent);
+    if LabelCensus::ignored_by_file(set).is_some() {
+        remarks.ignored = census.ignored_text();
+    }
+    for warning in &remarks.warnings {
+        print_stderr(format_args!("warning: {warning}"));
+    }
+    Ok(remarks)
+}
+
 pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> {
     arguments.sheet.as_deref().map_or(Ok(()), contact_sheet::check_path).or_usage()?;
-    let set = arguments.data.open().or_usage()?;
+    let (set, scan) = arguments.data.open_scanned().or_usage()?;
     let bundles: Vec<&PathBuf> =
         std::iter::once(&arguments.run.bundle).chain(&arguments.beside).collect();
     // Before the first is scored; sessions are opened one bundle after the other.
@@ -78,6 +132,7 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
         let model = Manifest::read(bundle).or_usage()?.value.model;
         ensure_same_classes(&model, &set.classes()).or_usage()?;
     }
+    let labels = check_labels(&set, arguments.run.max_pixels, &arguments.data.describe())?;
     let sheet = ContactSheet::new(&set.classes(), &bundles);
     let mut summaries = Vec::with_capacity(bundles.len());
     for (column, bundle) in bundles.iter().enumerate() {
@@ -97,8 +152,9 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
         };
         let bar = progress::bar(set.count());
         let observe = |event: PipelineEvent<'_, CheckError>| {
-            if let PipelineEvent::Failed(_, error) = event {
-                bar.suspend(|| print_stderr(format_args!("error: {}", error_chain(error))));
+            if let PipelineEvent::Failed(index, error) = event {
+                let error = progress::named_text(&set.name(index), &error_chain(error));
+                bar.suspend(|| print_stderr(format_args!("error: {error}")));
             }
             bar.inc(1);
         };
@@ -110,15 +166,19 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
             data: arguments.data.describe(),
             protocol: Tiling::from(pipeline.segmenter().window()).to_string(),
             images: set.count(),
+            unreadable_folders: scan.unreadable.len(),
+            passed_over: scan.unread_files(),
             scores: confusion.scores(&pipeline.segmenter().model().classes),
             seams: seams
                 .map(|seams| seams.into_inner().unwrap_or_else(PoisonError::into_inner).seams()),
             seconds: report.elapsed.as_secs_f64(),
             setup: pipeline.setup().clone(),
             stages: report.stages,
+            labels: if column == 0 { labels.clone() } else { LabelRemarks::default() },
             beside: Vec::new(),
         });
     }
+    print_warnings(set.warnings(set.count()));
     if arguments.json {
         let mut summaries = summaries.into_iter();
         let mut summary = summaries.next().context("no bundle was scored")?;
@@ -138,11 +198,23 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
                 print(describe(seams))?;
             }
         }
+        if let Some(ignored) = labels.ignored {
+            print(ignored)?;
+        }
     }
     if let Some(path) = &arguments.sheet {
         sheet.write(path)?;
     }
-    Ok(CommandOutcome::Success)
+    Ok(if scan.unreadable.is_empty() {
+        CommandOutcome::Success
+    } else {
+        CommandOutcome::SomeInputsFailed
+    })
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// Label changes of one image; None where it was run whole.

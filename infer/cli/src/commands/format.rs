@@ -6,12 +6,17 @@ use anyhow::Context;
 use clap::ValueEnum;
 use image::RgbImage;
 use protoseg_images::formats::{
-    AnnotationFormat, FormatError, ImageLabels, StoredLabels, label_ids, png_name, pseudo_labels,
+    AnnotationFormat, FormatError, ImageLabels, StoredLabels, cvat, label_ids, png_name,
+    pseudo_labels,
 };
+use protoseg_images::geo::GeoReference;
+use protoseg_images::geo_tiff;
 use protoseg_infer::upsample::{Outputs, Prediction, into_vec};
 use protoseg_label::STATE_DIR;
-use protoseg_models::classes::ClassTable;
+use protoseg_models::classes::{Class, ClassTable};
 use protoseg_models::errors::FileError;
+
+use super::annotation_args::AnnotationArgs;
 
 /// Folder of pseudo-labels, a data set in itself.
 const PSEUDO: &str = "pseudo";
@@ -21,7 +26,10 @@ const PSEUDO: &str = "pseudo";
 pub(crate) enum OutputFormat {
     /// Train ids as gray PNG
     Ids,
-    /// Ids of the classes' data set as gray PNG, named for the official evaluation of Cityscapes
+    /// Train ids as GeoTIFF where the image has one's tags, with the same place on Earth
+    #[value(name = "geotiff")]
+    GeoTiff,
+    /// Ids of the class file as gray PNG, named for the official evaluation of Cityscapes
     #[value(name = "labelids")]
     LabelMapping,
     /// Train ids as palette PNG in the colors of the classes
@@ -43,12 +51,40 @@ pub(crate) enum OutputFormat {
     LabelStudio,
 }
 
+/// Names of the results of images.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct ResultNames {
+    /// `a.jpg` has the result `a.jpg.png`, instead of `a.png`.
+    pub(crate) keep_ending: bool,
+}
+
+/// Name of [`ResultNames::keep_ending`] in the journal.
+const KEEP_ENDING: &str = "keep-ending";
+
+impl ResultNames {
+    /// The name that takes the place of an image's in the names of its results, from which they
+    /// drop the ending.
+    pub(crate) fn result_name(self, name: &Path) -> PathBuf {
+        if self.keep_ending { with_second_ending(name) } else { name.to_owned() }
+    }
+}
+
+/// The name with its ending once more, such as `a.jpg.jpg`.
+fn with_second_ending(name: &Path) -> PathBuf {
+    let mut doubled = name.as_os_str().to_owned();
+    doubled.push(".");
+    doubled.push(name.extension().unwrap_or("png".as_ref()));
+    doubled.into()
+}
+
 /// Image with its prediction.
 pub(crate) struct LabeledImage<'a> {
     pub(crate) image: &'a RgbImage,
     pub(crate) labels: &'a ImageLabels,
     /// Highest minus second-highest logit, `[height, width]`.
     pub(crate) margin: Option<&'a [u8]>,
+    /// Place of the image on Earth.
+    pub(crate) geo: Option<&'a GeoReference>,
 }
 
 /// Formats of a run with their parameters.
@@ -57,6 +93,8 @@ pub(crate) struct OutputFormats {
     chosen: Vec<OutputFormat>,
     /// Least confidence of a pseudo-label.
     min_confidence: f64,
+    pub(crate) names: ResultNames,
+    pub(crate) annotations: AnnotationArgs,
 }
 
 impl OutputFormat {
@@ -64,6 +102,7 @@ impl OutputFormat {
     fn folder(self) -> Option<&'static str> {
         match self {
             Self::Ids => Some("ids"),
+            Self::GeoTiff => Some("geotiff"),
             Self::LabelMapping => Some("labelids"),
             Self::Color => Some("color"),
             Self::Overlay => Some("overlay"),
@@ -123,31 +162,47 @@ impl OutputFormats {
                 "this model gives labels without logits, so it has no confidence; leave out --format {}",
                 format.name()
             ),
-            None => Ok(Self { chosen, min_confidence }),
+            None => Ok(Self { chosen, min_confidence, ..Self::none() }),
         }
     }
 
-    /// Names of the formats with files for each image, with their parameters.
-    pub(crate) fn names(&self) -> impl Iterator<Item = String> {
-        self.chosen.iter().filter(|format| format.folder().is_some()).map(|format| match format {
-            OutputFormat::Pseudo => format!("{}>={}", format.name(), self.min_confidence),
-            _ => format.name(),
-        })
+    fn none() -> Self {
+        Self {
+            chosen: Vec::new(),
+            min_confidence: pseudo_labels::DEFAULT_MIN_CONFIDENCE,
+            names: ResultNames::default(),
+            annotations: AnnotationArgs::default(),
+        }
     }
 
-    /// Names of the formats with one combined file.
+    /// Names of the formats with files for each image, and of what their files depend on.
+    pub(crate) fn names(&self) -> impl Iterator<Item = String> {
+        let formats = self.chosen.iter().filter(|format| format.folder().is_some());
+        let names = formats.map(|format| match format {
+            OutputFormat::Pseudo => format!("{}>={}", format.name(), self.min_confidence),
+            _ => format.name(),
+        });
+        names.chain(self.names.keep_ending.then(|| KEEP_ENDING.to_owned()))
+    }
+
+    /// Names of the formats with one combined file, and of what their files depend on.
     pub(crate) fn combined_names(&self) -> impl Iterator<Item = String> {
-        self.chosen
-            .iter()
-            .filter(|format| format.combined_file().is_some())
-            .map(|format| format.name())
+        let formats = self.chosen.iter().filter(|format| format.combined_file().is_some());
+        let options = self.annotations.names().filter(|_| self.combined_files().next().is_some());
+        formats.map(|format| format.name()).chain(options)
     }
 
     /// Restores the formats of a run from both kinds of names.
     pub(crate) fn from_names<'a>(names: impl Iterator<Item = &'a str>) -> anyhow::Result<Self> {
-        let mut formats =
-            Self { chosen: Vec::new(), min_confidence: pseudo_labels::DEFAULT_MIN_CONFIDENCE };
+        let mut formats = Self::none();
         for text in names {
+            if text == KEEP_ENDING {
+                formats.names.keep_ending = true;
+                continue;
+            }
+            if formats.annotations.restore(text) {
+                continue;
+            }
             let (name, min_confidence) =
                 text.split_once(">=").map_or((text, None), |(name, share)| (name, Some(share)));
             let format = OutputFormat::from_str(name, false).ok();
@@ -161,6 +216,30 @@ impl OutputFormats {
             }
         }
         Ok(formats)
+    }
+
+    /// Says which ids the files hold, where the classes have other ids than train ids.
+    pub(crate) fn ids_note(&self, classes: &ClassTable) -> Option<String> {
+        /// Classes that the note names.
+        const NAMED: usize = 3;
+        let chosen = |format| self.chosen.contains(&format);
+        if classes.has_train_ids() || !chosen(OutputFormat::Ids) && !chosen(OutputFormat::Color) {
+            return None;
+        }
+        let list = |id: fn(usize, &Class) -> usize| {
+            let classes = classes.classes().iter().enumerate();
+            let named =
+                classes.take(NAMED).map(|(at, class)| format!("{} {}", id(at, class), class.name));
+            named.collect::<Vec<_>>().join(", ")
+        };
+        let more = if classes.count() > NAMED { ", …" } else { "" };
+        let folder = if chosen(OutputFormat::Ids) { "ids" } else { "color" };
+        Some(format!(
+            "{folder} holds train ids ({}{more}); --format labelids writes those of the class file \
+             ({}{more})",
+            list(|train_id, _| train_id),
+            list(|_, class| class.source_id.into())
+        ))
     }
 
     /// Outputs of the model that the formats need besides labels.
@@ -180,16 +259,13 @@ impl OutputFormats {
         self.chosen.iter().filter_map(|format| format.folder())
     }
 
-    /// Fails if a format cannot name an image or class.
-    pub(crate) fn check<'a>(
-        &self,
-        names: &(impl Iterator<Item = &'a Path> + Clone),
-        classes: &ClassTable,
-    ) -> anyhow::Result<()> {
+    /// Fails if a format cannot name a class, or an option names an unknown one.
+    pub(crate) fn check(&self, classes: &ClassTable) -> anyhow::Result<()> {
+        let options = self.annotations.options(classes)?;
         for format in &self.chosen {
             let checked = match (format, format.combined_file()) {
                 (OutputFormat::Pseudo, _) => pseudo_labels::class_file(classes).map(drop),
-                (_, Some(combined_file)) => combined_file.check(names.clone(), classes),
+                (_, Some(combined_file)) => combined_file.check(classes, &options),
                 _ => Ok(()),
             };
             checked.with_context(|| format!("--format {} cannot be written", format.name()))?;
@@ -203,7 +279,7 @@ impl OutputFormats {
         labeled: &LabeledImage<'_>,
         classes: &ClassTable,
     ) -> anyhow::Result<Vec<(PathBuf, Vec<u8>)>> {
-        let LabeledImage { image, labels, margin } = labeled;
+        let LabeledImage { image, labels, margin, geo } = labeled;
         let ImageLabels { name, map, confidence } = labels;
         let no_logits = || "the model gave no logits";
         let mut files = Vec::new();
@@ -211,7 +287,11 @@ impl OutputFormats {
             let Some(folder) = format.folder() else { continue };
             let path = Path::new(folder).join(png_name(name));
             match format {
-                OutputFormat::Ids => files.push((path, map.ids_png()?)),
+                OutputFormat::Ids => files.push((path, map.train_ids_png(classes)?)),
+                OutputFormat::GeoTiff => {
+                    let tiff = geo_tiff::encode(map, geo.unwrap_or(&GeoReference::default()))?;
+                    files.push((path.with_extension("tif"), tiff));
+                }
                 OutputFormat::LabelMapping => {
                     files.push((
                         Path::new(folder).join(label_ids::file_name(name)),
@@ -255,28 +335,50 @@ impl OutputFormats {
         Ok(Some(Path::new(PSEUDO).join(pseudo_labels::image_path(name))))
     }
 
-    /// Writes lists and combined files from the files of each image.
+    /// Writes lists and combined files from the files of each image. Returns lines about what the
+    /// combined files hold otherwise than expected.
     pub(crate) fn finish(
         &self,
         out: &Path,
         names: &[PathBuf],
         max_pixels: u64,
         classes: &ClassTable,
-    ) -> Result<(), FormatError> {
+    ) -> anyhow::Result<Vec<String>> {
         if self.chosen.contains(&OutputFormat::Pseudo) {
-            pseudo_labels::write_lists(&out.join(PSEUDO), names.to_vec(), classes)?;
+            let names = names.iter().map(|name| self.names.result_name(name)).collect();
+            pseudo_labels::write_lists(&out.join(PSEUDO), names, classes)?;
         }
+        let options = self.annotations.options(classes)?;
+        let mut notes = Vec::new();
         let confidence =
             self.chosen.contains(&OutputFormat::Confidence).then(|| out.join("confidence"));
-        self.combined_files().try_for_each(|format| {
+        for format in self.combined_files() {
             let confidence = confidence.clone().filter(|_| format == AnnotationFormat::LabelStudio);
-            let images = StoredLabels::new(names.to_vec(), out.join("ids"), confidence, max_pixels);
+            let (names, lines) = format.select_names(names.to_vec());
+            notes.extend(lines);
+            let images = StoredLabels::new(names, out.join("ids"), confidence, max_pixels);
+            let images = if self.names.keep_ending {
+                images.with_result_names(with_second_ending)
+            } else {
+                images
+            };
             // Written in the state folder, which is on the same file system, then renamed.
             let partial = out.join(STATE_DIR).join(format.file_name());
             let path = out.join(format.file_name());
-            format.write(&partial, images, classes)?;
-            Ok(std::fs::rename(&partial, &path).map_err(FileError::at(&path))?)
-        })
+            format.write(&partial, images, classes, &options)?;
+            std::fs::rename(&partial, &path).map_err(FileError::at(&path))?;
+            if format == AnnotationFormat::Cvat
+                && cvat::has_background(classes)
+                && !self.annotations.says_background()
+            {
+                notes.push(format!(
+                    "{} has no annotations of the class `background`, which CVAT refuses in tasks \
+                     without such a label; --cvat-background writes them",
+                    format.file_name()
+                ));
+            }
+        }
+        Ok(notes)
     }
 
     fn combined_files(&self) -> impl Iterator<Item = AnnotationFormat> {

@@ -14,6 +14,7 @@ use protoseg_models::variant::{ModelKind, Precision};
 use protoseg_models::window::Tiling;
 
 use super::engine_args::precisions;
+use super::reading_args::ReadingArgs;
 use super::{CommandError, CommandOutcome, OrUsage, print};
 
 /// Make a bundle of another program's segmentation ONNX file
@@ -74,6 +75,8 @@ pub(crate) struct ImportArgs {
     /// Sliding window, or `whole` images [default: windows for files of one square size]
     #[arg(long, value_name = "SIZE:STRIDE|whole", help_heading = "Geometry")]
     window: Option<Tiling>,
+    #[command(flatten)]
+    reading: ReadingArgs,
     /// Precision of the weights, which sets the limits of `protoseg check`
     #[arg(long, value_parser = precisions(), default_value = "fp32")]
     precision: Precision,
@@ -145,6 +148,7 @@ fn request(arguments: &ImportArgs) -> anyhow::Result<ImportOptions> {
         multiple: arguments.multiple,
         tiling: arguments.window,
         precision: arguments.precision,
+        reading: arguments.reading.reading(),
         command: command(),
     })
 }

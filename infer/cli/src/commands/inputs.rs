@@ -1,13 +1,15 @@
 //! Input images of a command line, with their names below the output folder.
 
 use std::collections::{BTreeMap, HashSet};
+use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
-use protoseg_images::dataset::is_image_path;
 use protoseg_images::formats::png_name;
+use protoseg_images::scan::{ScanReport, Scanner};
 
-use super::lists;
+use super::pattern::{PathPattern, is_pattern};
+use super::{lists, print_stderr};
 
 /// Input image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,18 +17,48 @@ pub(crate) struct InputImage {
     pub(crate) path: PathBuf,
     /// Path below the folder or glob that named the image; for a single file, its file name.
     pub(crate) name: PathBuf,
+    /// The reason why the image cannot be labeled, known before it is read.
+    pub(crate) refusal: Option<String>,
+}
+
+impl InputImage {
+    /// An image that is to be read.
+    pub(crate) fn new(path: PathBuf, name: PathBuf) -> Self {
+        Self { path, name, refusal: None }
+    }
+
+    /// The same, to fail by itself.
+    pub(crate) fn refused(self, reason: String) -> Self {
+        Self { refusal: Some(reason), ..self }
+    }
+
+    /// The path and the reason of a refusal.
+    pub(crate) fn refusal_error(&self) -> Option<anyhow::Error> {
+        let reason = self.refusal.as_ref()?;
+        Some(anyhow::anyhow!("{}: {reason}", self.path.display()))
+    }
+}
+
+/// Images of a command line, and an account of what folders hold besides.
+#[derive(Debug)]
+pub(crate) struct Inputs {
+    pub(crate) images: Vec<InputImage>,
+    pub(crate) scan: ScanReport,
 }
 
 /// Extensions of video files.
 const VIDEO_EXTENSIONS: [&str; 8] = ["avi", "m4v", "mkv", "mov", "mp4", "mpg", "webm", "wmv"];
 
 /// Collects the images of files, folders (recursively), globs and lists, without duplicate pairs of
-/// file and name. Paths in lists are relative to `root`, by default to the list's folder.
+/// file and name. Paths in lists are relative to `root`, by default to the list's folder. Folders
+/// and globs pass over hidden entries and by-products unless `hidden`.
 pub(crate) fn collect(
     arguments: &[PathBuf],
     lists: &[PathBuf],
     root: Option<&Path>,
-) -> anyhow::Result<Vec<InputImage>> {
+    hidden: bool,
+) -> anyhow::Result<Inputs> {
+    let mut scanner = Scanner::new(hidden);
     let mut inputs: Vec<InputImage> = Vec::new();
     for list in lists.iter().chain(arguments.iter().filter(|argument| is_stdin(argument))) {
         inputs.extend(lists::read(list, root)?);
@@ -34,62 +66,67 @@ pub(crate) fn collect(
     for argument in arguments.iter().filter(|argument| !is_stdin(argument)) {
         let text = argument.to_string_lossy();
         if argument.is_dir() {
-            let mut files = Vec::new();
-            walk(argument, &mut HashSet::new(), &mut files)?;
-            inputs.extend(files.into_iter().map(|path| below(path, argument)));
+            let images = scanner.images(argument);
+            inputs.extend(images.into_iter().map(|path| below(path, argument)));
         } else if argument.exists() {
             let folder = argument.parent().unwrap_or(Path::new(""));
             inputs.push(below(argument.clone(), folder));
-        } else if text.contains(['*', '?', '[']) {
-            let base: PathBuf = argument
-                .components()
-                .take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']))
-                .collect();
-            let paths = glob::glob(&text).with_context(|| format!("{text} is not a valid glob"))?;
-            let mut paths: Vec<PathBuf> = paths
-                .collect::<Result<_, _>>()
-                .with_context(|| format!("cannot read the matches of {text}"))?;
-            paths.retain(|path| is_image_path(path) && path.is_file());
-            // Globs follow links to folders, even in cycles: keep the shortest path to each file.
-            paths.sort_by_cached_key(|path| (path.components().count(), path.clone()));
-            let mut seen = HashSet::new();
-            paths.retain(|path| {
-                seen.insert((
-                    path.parent().map(Path::canonicalize).and_then(Result::ok),
-                    path.file_name().map(ToOwned::to_owned),
-                ))
-            });
-            inputs.extend(paths.into_iter().map(|path| below(path, &base)));
+        } else if is_pattern(&text) {
+            let pattern = PathPattern::parse(&text)?;
+            let images = pattern.images(&mut scanner);
+            inputs.extend(images.into_iter().map(|path| below(path, &pattern.base)));
         } else {
-            bail!("{text} does not exist");
+            match argument.metadata() {
+                Err(error) if error.kind() != ErrorKind::NotFound => bail!("{text}: {error}"),
+                _ => bail!("{text} does not exist"),
+            }
         }
     }
-    ensure!(
-        !inputs.is_empty(),
-        "no image (png, jpg, webp, tif) in {}",
-        arguments
-            .iter()
-            .chain(lists)
-            .map(|path| path.display().to_string())
-            .collect::<Vec<_>>()
-            .join(", ")
-    );
-    let is_video = |input: &&InputImage| {
-        let extension = input.path.extension().map(|text| text.to_string_lossy().to_lowercase());
-        extension.is_some_and(|extension| VIDEO_EXTENSIONS.contains(&extension.as_str()))
-    };
-    if let Some(InputImage { path, .. }) = inputs.iter().find(is_video) {
-        bail!(
-            "{} is a video; extract its frames first, for example with `ffmpeg -i FILE frames/%06d.png`",
-            path.display()
+    let scan = scanner.into_report();
+    if inputs.is_empty() {
+        let named = arguments.iter().chain(lists).map(|path| path.display().to_string());
+        bail!("{}", no_image(&named.collect::<Vec<_>>().join(", "), &scan));
+    }
+    for input in inputs.iter_mut().filter(|input| is_video(&input.path)) {
+        input.refusal = Some(
+            "is a video; extract its frames first, for example with `ffmpeg -i FILE \
+             frames/%06d.png`"
+                .to_owned(),
         );
+    }
+    if let Some(first) = inputs.first().filter(|_| inputs.iter().all(|input| is_video(&input.path)))
+    {
+        bail!("{} {}", first.path.display(), first.refusal.as_deref().unwrap_or_default());
     }
     let mut seen = HashSet::new();
     inputs.retain(|input| {
         let file = input.path.canonicalize().unwrap_or_else(|_| input.path.clone());
         seen.insert((file, input.name.clone()))
     });
-    Ok(inputs)
+    Ok(Inputs { images: inputs, scan })
+}
+
+/// The message of inputs without an image: what is there instead.
+fn no_image(named: &str, scan: &ScanReport) -> String {
+    let unreadable =
+        scan.unreadable.iter().map(|folder| format!("{}: {}", folder.path.display(), folder.error));
+    let reasons: Vec<String> = unreadable.chain(scan.lines()).collect();
+    let reasons =
+        if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join("; ")) };
+    // The names end the line where nothing else is to be said.
+    format!("no image (png, jpg, webp, tif, bmp, pnm) in {named}{reasons}")
+}
+
+fn is_video(path: &Path) -> bool {
+    let ending = path.extension().map(|text| text.to_string_lossy().to_lowercase());
+    ending.is_some_and(|ending| VIDEO_EXTENSIONS.contains(&ending.as_str()))
+}
+
+/// Prints what a scan passed over.
+pub(crate) fn print_passed_over(scan: &ScanReport) {
+    for line in scan.lines() {
+        print_stderr(format_args!("note: {line}"));
+    }
 }
 
 /// Returns true for `-`, the standard input.
@@ -99,38 +136,13 @@ pub(crate) fn is_stdin(path: &Path) -> bool {
 
 fn below(path: PathBuf, base: &Path) -> InputImage {
     let name = path.strip_prefix(base).unwrap_or(&path).to_owned();
-    InputImage { path, name }
+    InputImage::new(path, name)
 }
 
-/// Adds the images below a folder; follows links, each folder once.
-fn walk(
-    folder: &Path,
-    seen: &mut HashSet<PathBuf>,
-    files: &mut Vec<PathBuf>,
-) -> anyhow::Result<()> {
-    let failed = || folder.display().to_string();
-    if !seen.insert(folder.canonicalize().with_context(failed)?) {
-        return Ok(());
-    }
-    let entries = std::fs::read_dir(folder).with_context(failed)?;
-    let mut paths: Vec<PathBuf> = entries
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<_, _>>()
-        .with_context(failed)?;
-    paths.sort();
-    for path in paths {
-        if path.is_dir() {
-            walk(&path, seen, files)?;
-        } else if is_image_path(&path) {
-            files.push(path);
-        }
-    }
-    Ok(())
-}
-
-/// Refuses outputs that collide, overwrite an input, or would be inputs of the next run.
+/// Refuses outputs that overwrite inputs or would be inputs of the next run. Of several inputs, those
+/// that could be overwritten are refused alone.
 pub(crate) fn check_outputs(
-    inputs: &[InputImage],
+    inputs: &mut [InputImage],
     arguments: &[PathBuf],
     out: &Path,
 ) -> anyhow::Result<()> {
@@ -144,39 +156,102 @@ pub(crate) fn check_outputs(
             folder.display()
         );
     }
-    let mut names = BTreeMap::new();
-    for input in inputs {
-        let name = png_name(&input.name);
-        if let Some(other) = names.insert(name.clone(), input) {
-            bail!(
-                "{} and {} would both become {}; label them into different folders",
-                other.path.display(),
-                input.path.display(),
-                name.display()
-            );
-        }
+    let is_inside = |input: &InputImage| {
         let path = input.path.canonicalize().unwrap_or_else(|_| input.path.clone());
-        ensure!(
-            !path.starts_with(&resolved),
+        path.starts_with(&resolved)
+    };
+    if let Some(first) = inputs.first().filter(|_| inputs.iter().all(is_inside)) {
+        bail!(
             "the input {} is inside the output folder {}, where it could be overwritten; choose another --out",
-            input.path.display(),
+            first.path.display(),
             out.display()
         );
     }
-    for (name, input) in &names {
-        let folders = name.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty());
-        if let Some((folder, other)) =
-            folders.filter_map(|folder| names.get_key_value(folder)).next()
-        {
-            bail!(
-                "the results of {} would be the file {}, which is also the folder of the results of {}; label them into different folders",
-                other.path.display(),
-                folder.display(),
-                input.path.display()
-            );
-        }
+    for input in inputs.iter_mut().filter(|input| is_inside(input)) {
+        input.refusal = Some(format!(
+            "is inside the output folder {}, where it could be overwritten; choose another --out",
+            out.display()
+        ));
     }
     Ok(())
+}
+
+/// Refuses each image whose results would be written over those of another, and those whose
+/// results would be a file where others need a folder. `result_name` gives the name that the
+/// results of an image follow from. Returns one line about all of them.
+pub(crate) fn refuse_collisions(
+    inputs: &mut [InputImage],
+    result_name: impl Fn(&Path) -> PathBuf,
+) -> Option<String> {
+    let mut names: BTreeMap<PathBuf, Vec<usize>> = BTreeMap::new();
+    for (index, input) in inputs.iter().enumerate().filter(|(_, input)| input.refusal.is_none()) {
+        names.entry(png_name(&result_name(&input.name))).or_default().push(index);
+    }
+    let mut refusals: BTreeMap<usize, String> = BTreeMap::new();
+    let mut shared = Vec::new();
+    for (name, users) in names.iter().filter(|(_, users)| users.len() > 1) {
+        let paths: Vec<String> =
+            users.iter().map(|&index| inputs[index].path.display().to_string()).collect();
+        for &index in users {
+            let same = users
+                .iter()
+                .any(|&other| other != index && inputs[other].name == inputs[index].name);
+            let advice = if same {
+                "label their folders apart, or give each a \"name\" in a list of JSON lines"
+                    .to_owned()
+            } else {
+                format!(
+                    "add --keep-ending, which names results with the ending of the image, or \
+                     label one ending alone by a pattern, such as '{}'",
+                    pattern_of(&inputs[index].path).display()
+                )
+            };
+            let reason =
+                format!("{} would both become {}; {advice}", paths.join(" and "), name.display());
+            refusals.insert(index, reason);
+        }
+        shared.push(paths.join(" and "));
+    }
+    for (name, users) in &names {
+        let folders = name.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty());
+        for (folder, files) in folders.filter_map(|folder| names.get_key_value(folder)) {
+            for &file in files {
+                refusals.entry(file).or_insert_with(|| {
+                    format!(
+                        "its results would be the file {}, which is also the folder of the \
+                         results of {}; add --keep-ending, or label it into another folder",
+                        folder.display(),
+                        inputs[users[0]].path.display()
+                    )
+                });
+            }
+        }
+    }
+    for (index, reason) in refusals {
+        inputs[index].refusal = Some(reason);
+    }
+    (!shared.is_empty()).then(|| {
+        let more = shared.len().saturating_sub(SHOWN_COLLISIONS);
+        let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+        let count: usize = names.values().map(Vec::len).filter(|&users| users > 1).sum();
+        format!(
+            "{count} images are not labeled, as their results would have the same names: {}{more}",
+            shared[..shared.len().min(SHOWN_COLLISIONS)].join("; ")
+        )
+    })
+}
+
+/// Groups of images that a line about them names.
+const SHOWN_COLLISIONS: usize = 20;
+
+/// Pattern of the images of one ending in a folder.
+fn pattern_of(path: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from("*");
+    if let Some(ending) = path.extension() {
+        name.push(".");
+        name.push(ending);
+    }
+    path.with_file_name(name)
 }
 
 /// Absolute path without links, of which only the beginning need exist. Missing folders will be
@@ -212,8 +287,9 @@ mod tests {
     }
 
     fn names(arguments: &[PathBuf]) -> Vec<String> {
-        collect(arguments, &[], None)
+        collect(arguments, &[], None, false)
             .unwrap()
+            .images
             .iter()
             .map(|input| input.name.display().to_string())
             .collect()
@@ -237,24 +313,78 @@ mod tests {
         std::os::unix::fs::symlink(at("b/z.tif"), at("b/w.tif")).unwrap();
         assert_eq!(names(&[at("b")]), ["w.tif", "z.tif"]);
         assert_eq!(names(&[at("b/*.tif")]), ["w.tif", "z.tif"]);
-        let message = |argument| collect(&[at(argument)], &[], None).unwrap_err().to_string();
+        let message =
+            |argument| collect(&[at(argument)], &[], None, false).unwrap_err().to_string();
         assert!(message("c").ends_with("c does not exist"));
         assert!(message("b/*.png").contains("no image") && message("b/*.png").ends_with("b/*.png"));
     }
 
     #[test]
-    fn colliding_and_nested_outputs_are_refused() {
-        let root =
-            tree(&["a/x.png", "a/x.jpg", "b/y.png", "out/ids/z.png", "c/x.jpg", "c/x.png/y.jpg"]);
+    fn patterns_follow_the_rules_of_folders() {
+        let root = tree(&[
+            "a.jpg",
+            "b.JPG",
+            "site/c.jpg",
+            "site/deep/d.jpg",
+            "site/._c.jpg",
+            "@eaDir/a.jpg",
+            ".cache/e.jpg",
+            "f.heic",
+        ]);
+        let at = |name: &str| root.path().join(name);
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(root.path(), at("site/again")).unwrap();
+        for (pattern, expected) in [
+            ("**/*.jpg", &["a.jpg", "site/c.jpg", "site/deep/d.jpg"][..]),
+            ("*.[jJ]*", &["a.jpg", "b.JPG"]),
+            ("*/*.jpg", &["site/c.jpg"]),
+            ("si?e/**", &["site/c.jpg", "site/deep/d.jpg"]),
+            ("**/deep/*", &["site/deep/d.jpg"]),
+            (".*/*.jpg", &[".cache/e.jpg"]),
+            ("@eaDir/*.jpg", &["a.jpg"]),
+        ] {
+            assert_eq!(names(&[at(pattern)]), expected, "{pattern}");
+        }
+        let scan = |pattern: &str| collect(&[at(pattern)], &[], None, false).unwrap().scan;
+        assert_eq!((scan("**/*").hidden, scan("**/*").unread_files()), (3, 1));
+        assert_eq!(collect(&[at("**/*")], &[], None, true).unwrap().images.len(), 7);
+    }
+
+    #[test]
+    fn colliding_results_cost_their_images_alone() {
+        let root = tree(&["a/x.png", "a/x.jpg", "a/y.png", "c/x.jpg", "c/x.png/y.jpg"]);
+        let refused = |folder: &str, keep: bool| {
+            let mut inputs = collect(&[root.path().join(folder)], &[], None, false).unwrap().images;
+            let line = refuse_collisions(&mut inputs, |name| {
+                let mut kept = name.as_os_str().to_owned();
+                kept.push(if keep { ".png" } else { "" });
+                kept.into()
+            });
+            let refused = inputs.iter().filter_map(InputImage::refusal_error);
+            (line, refused.map(|error| error.to_string()).collect::<Vec<_>>())
+        };
+        let (line, reasons) = refused("a", false);
+        assert!(line.unwrap().starts_with("2 images are not labeled"));
+        assert_eq!(reasons.len(), 2);
+        for part in ["a/x.jpg: ", "would both become x.png", "--keep-ending", "a/*.jpg'"] {
+            assert!(reasons[0].contains(part), "{reasons:?}");
+        }
+        let (line, reasons) = refused("c", false);
+        assert!(line.is_none() && reasons.len() == 1, "{reasons:?}");
+        assert!(reasons[0].contains("c/x.jpg: its results would be the file x.png"));
+        assert_eq!((refused("a", true), refused("c", true)), ((None, vec![]), (None, vec![])));
+    }
+
+    #[test]
+    fn nested_outputs_are_refused() {
+        let root = tree(&["a/x.png", "b/y.png", "out/ids/z.png"]);
         let at = |name: &str| root.path().join(name);
         let message = |argument: &str, out: &str| {
             let arguments = [at(argument)];
-            let checked =
-                check_outputs(&collect(&arguments, &[], None).unwrap(), &arguments, &at(out));
+            let mut inputs = collect(&arguments, &[], None, false).unwrap();
+            let checked = check_outputs(&mut inputs.images, &arguments, &at(out));
             checked.map_err(|error| error.to_string())
         };
-        assert!(message("a", "new").unwrap_err().contains("would both become x.png"));
-        assert!(message("c", "new").unwrap_err().contains("would be the file x.png"));
         assert!(message("b", "b/labels").unwrap_err().contains("is inside the input folder"));
         assert!(message("b", "a/../b").unwrap_err().contains("is inside the input folder"));
         assert!(

@@ -1,43 +1,49 @@
 //! `protoseg label`: writes label maps of images.
 
+mod failures;
 mod output_dir;
 mod record;
 mod summary;
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, anyhow, ensure};
 use protoseg_bench::tuning::TuningPurpose;
 use protoseg_images::formats::pseudo_labels::DEFAULT_MIN_CONFIDENCE;
-use protoseg_images::image_file::ImageFile;
+use protoseg_images::image_file::{ImageFile, NotedImage};
+use protoseg_images::notes::NoteCollector;
 use protoseg_infer::pipeline::{DecodedImage, PendingImage, Pipeline, PipelineEvent, RunControl};
 use protoseg_infer::session::{self, SessionError};
 use protoseg_infer::{EngineConfig, Prediction};
 use protoseg_label::fingerprint::FileFingerprint;
 use protoseg_label::journal::{InputSetDigest, Recipe, RunHeader};
 use protoseg_label::shard::Shard;
+use protoseg_models::classes::ClassTable;
 use protoseg_models::window::Tiling;
 use protoseg_program::signals::StopSignals;
 
+use self::failures::Failures;
 use self::output_dir::OutputDir;
-use self::record::ResultRecorder;
-use self::summary::{FailedInput, LabelSummary};
-use super::format::{OutputFormat, OutputFormats};
-use super::inputs::{self, InputImage};
+use self::record::{InputFacts, ResultRecorder};
+use self::summary::LabelSummary;
+use super::annotation_args::AnnotationArgs;
+use super::format::{OutputFormat, OutputFormats, ResultNames};
+use super::inputs::{self, InputImage, Inputs};
 use super::tuned::{TunedEngine, TuningArgs};
 use super::{
-    CommandError, CommandOutcome, OrUsage, RunArgs, print, print_json, print_stderr, progress,
+    CommandError, CommandOutcome, OrUsage, RunArgs, print, print_json, print_stderr,
+    print_warnings, progress,
 };
 
 /// Label images
 ///
 /// Images keep their path below the input folder: IN/a/b.jpg becomes OUT/ids/a/b.png,
-/// OUT/color/a/b.png and so on. EXIF orientation is applied; transparent pixels become black.
+/// OUT/color/a/b.png and so on. EXIF orientation is applied; opacity and further
+/// channels are left out with a warning, unless --channels says otherwise.
 ///
-/// Images that cannot be read are reported, also in OUT/.protoseg/failed.jsonl; the others are
-/// labeled, and the exit status is 3. The run stops at the first result that cannot be written,
+/// Images and folders that cannot be read are reported, also in OUT/.protoseg/failed.jsonl; the
+/// others are labeled, and the exit status is 3. The run stops at the first result that cannot be written,
 /// unless the image's name is the cause. SIGTERM, SIGHUP and Ctrl-C stop it after the images in
 /// flight, with status 143, 129 and 130. The same command with --resume continues any stopped run.
 #[derive(Debug, clap::Args)]
@@ -55,6 +61,10 @@ pub(crate) struct LabelArgs {
     /// Folder that paths in lists are relative to [default: the list's folder]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
+    /// Take hidden entries and by-products of other programs (@eaDir, Thumbs.db and the like) in
+    /// folders and globs too
+    #[arg(long)]
+    hidden: bool,
     /// Output folder
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     out: PathBuf,
@@ -64,6 +74,11 @@ pub(crate) struct LabelArgs {
     /// Least confidence of a pseudo-label, from 0 to 1
     #[arg(long, value_name = "SHARE", default_value_t = DEFAULT_MIN_CONFIDENCE, help_heading = "Output")]
     pseudo_confidence: f64,
+    /// Keep the ending of images in the names of their results: a.jpg.png instead of a.png
+    #[arg(long, help_heading = "Output")]
+    keep_ending: bool,
+    #[command(flatten)]
+    annotations: AnnotationArgs,
     /// Continue in a folder with results: label missing, changed and failed images
     #[arg(long, help_heading = "Resume and shards")]
     resume: bool,
@@ -88,62 +103,72 @@ pub(crate) struct LabelArgs {
 pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError> {
     let signals = StopSignals::catch().or_usage()?;
     let shard = arguments.shard().or_usage()?;
-    let all = inputs::collect(&arguments.inputs, &arguments.lists, arguments.root.as_deref())
-        .or_usage()?;
-    inputs::check_outputs(&all, &arguments.inputs, &arguments.out).or_usage()?;
+    let Inputs { images: all, scan } = arguments.inputs().or_usage()?;
     let input_set = InputSetDigest::from_names(all.iter().map(|input| input.name.as_path()));
     let inputs: Vec<InputImage> =
         all.into_iter().filter(|input| shard.contains(&input.name)).collect();
     let (mut pipeline, engine) = arguments.open(inputs.len()).or_usage()?;
-    let formats = arguments.formats(&pipeline, &inputs).or_usage()?;
+    let formats = arguments.formats(&pipeline).or_usage()?;
     let recipe = arguments.recipe(&pipeline, &engine, &formats).or_usage()?;
     let run = RunHeader::new(recipe, shard, input_set, formats.combined_names().collect());
     let out_dir = OutputDir::open(&arguments.out, &formats, run, arguments.resume).or_usage()?;
     for warning in out_dir.warnings(&inputs, &formats) {
         print_stderr(format_args!("warning: {warning}"));
     }
-    let todo: Vec<usize> = (0..inputs.len())
-        .filter(|&index| !out_dir.is_done(&inputs[index], arguments.verify_inputs))
-        .collect();
-    let record =
-        ResultRecorder::new(&out_dir, &formats, pipeline.segmenter().model().classes.clone())?;
+    let classes = pipeline.segmenter().model().classes.clone();
+    let record = ResultRecorder::new(&out_dir, &formats, classes.clone())?;
+    let (todo, refused) = arguments.divide(&inputs, &out_dir);
+    let mut failures = Failures::default();
+    for index in refused {
+        failures.add_refused(index, &inputs[index], &record);
+    }
+    for folder in &scan.unreadable {
+        failures.add_folder(folder, &record);
+    }
 
+    let notes = NoteCollector::default();
+    let reading = pipeline.segmenter().model().reading;
     let open = |index: usize| {
         let input = &inputs[todo[index]];
         // Taken before reading, so that a concurrent write counts as a change.
         let fingerprint = FileFingerprint::from_file(&input.path, arguments.verify_inputs)
             .with_context(|| input.path.display().to_string())?;
         let file = ImageFile::read(&input.path, arguments.run.max_pixels)?;
-        Ok(PendingImage {
-            pixels: file.pixels(),
-            decode: move || Ok(DecodedImage { image: file.decode()?, extra: fingerprint }),
-        })
+        let (notes, pixels) = (&notes, file.pixels());
+        let decode = move || {
+            let NotedImage { image, notes: seen, place } = file.decode_as(reading)?;
+            notes.add(&input.path.display().to_string(), &seen);
+            Ok(DecodedImage { image, extra: InputFacts { fingerprint, place } })
+        };
+        Ok(PendingImage { pixels, decode })
     };
     let bar = progress::bar(todo.len());
     // Images that were run, but whose names cannot be written below the output folder.
     let unwritable: Mutex<Vec<(usize, anyhow::Error)>> = Mutex::default();
-    let encode = |index: usize, item: DecodedImage<FileFingerprint>, prediction: Prediction| {
+    let encode = |index: usize, item: DecodedImage<InputFacts>, prediction: Prediction| {
         let input = &inputs[todo[index]];
         let path = input.path.display();
         match record.write_results(input, item, prediction) {
             Err(error) if record::is_name_error(&error) => {
                 let error =
                     error.context(format!("cannot write the labels of {path} under its name"));
-                progress::show_error(&bar, &error);
+                progress::show_error(&bar, &input.path, &error);
                 record.record_failure(input, &error);
                 unwritable.lock().unwrap_or_else(PoisonError::into_inner).push((index, error));
                 Ok(())
             }
-            kept => kept.with_context(|| {
-                format!(
-                    "stopped: the labels of {path} could not be written; make room or fix the cause, \
-                     and continue with --resume"
-                )
-            }),
+            Err(error) => {
+                let advice = out_dir.advice(&error);
+                Err(error.context(format!(
+                    "stopped: the labels of {path} could not be written; {advice}, and continue \
+                     with --resume"
+                )))
+            }
+            Ok(()) => Ok(()),
         }
     };
     let observe = |event: PipelineEvent<'_, anyhow::Error>| {
-        progress::show(&bar, &event);
+        progress::show(&bar, &event, |index| inputs[todo[index]].path.clone());
         if let PipelineEvent::Failed(index, error) = event {
             record.record_failure(&inputs[todo[index]], error);
         }
@@ -151,33 +176,30 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
     let control = RunControl { outputs: formats.outputs(), stop: &signals.stop, observe: &observe };
     let report = pipeline.run(todo.len(), &control, open, encode);
     bar.finish_and_clear();
+    print_warnings(notes.warnings(todo.len()));
     if let Some(error) = report.stopped {
         return Err(error.into());
     }
     record.check()?;
     let unwritable = unwritable.into_inner().unwrap_or_else(PoisonError::into_inner);
     let labeled = report.done - unwritable.len();
-    let mut failures: Vec<(usize, anyhow::Error)> =
-        report.failed.into_iter().chain(unwritable).collect();
-    failures.sort_by_key(|(index, _)| *index);
-    let failed: Vec<FailedInput> = failures
-        .iter()
-        .map(|(index, error)| FailedInput::new(&inputs[todo[*index]].path, error))
-        .collect();
+    for (index, error) in report.failed.into_iter().chain(unwritable) {
+        failures.add(todo[index], &inputs[todo[index]].path, &error);
+    }
+    let done = failures.without(&inputs);
+    let kept = inputs.len() - todo.len() - failures.refused();
     let mut summary =
-        LabelSummary::new(&pipeline, labeled, inputs.len() - todo.len(), failed, shard);
+        LabelSummary::new(&pipeline, labeled, kept, failures.into_list(), &scan, shard);
     summary.set_times(report.elapsed, report.stages);
+    summary.ids = formats.ids_note(&pipeline.segmenter().model().classes);
     if report.interrupted {
-        summary.left = todo.len() - summary.labeled - summary.failed.len();
-    } else if shard == Shard::ALL {
-        let failed: HashSet<usize> = failures.iter().map(|(index, _)| todo[*index]).collect();
-        let labeled = inputs.iter().enumerate().filter(|(index, _)| !failed.contains(index));
-        let classes = &pipeline.segmenter().model().classes;
-        let names: Vec<PathBuf> = labeled.map(|(_, input)| input.name.clone()).collect();
-        formats.finish(&arguments.out, &names, arguments.run.max_pixels, classes).context(
-            "the images are labeled, but a combined file could not be written; if a result is \
-                 named here as broken, delete it and continue with --resume",
-        )?;
+        summary.left = done.len() - labeled - kept;
+    } else {
+        let names: Vec<PathBuf> = done.iter().map(|input| input.name.clone()).collect();
+        out_dir.verify(&names)?;
+        if shard == Shard::ALL {
+            arguments.finish(&formats, &names, &classes)?;
+        }
     }
     if arguments.json {
         print_json(&summary)?;
@@ -192,6 +214,45 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
 }
 
 impl LabelArgs {
+    /// Collects the images of the command line and refuses those that cannot have results.
+    fn inputs(&self) -> anyhow::Result<Inputs> {
+        let mut inputs =
+            inputs::collect(&self.inputs, &self.lists, self.root.as_deref(), self.hidden)?;
+        inputs::check_outputs(&mut inputs.images, &self.inputs, &self.out)?;
+        inputs::print_passed_over(&inputs.scan);
+        let names = ResultNames { keep_ending: self.keep_ending };
+        let collisions =
+            inputs::refuse_collisions(&mut inputs.images, |name| names.result_name(name));
+        if let Some(line) = collisions {
+            print_stderr(format_args!("warning: {line}"));
+        }
+        Ok(inputs)
+    }
+
+    /// Divides images into those to label and those that are refused; the rest is done.
+    fn divide(&self, inputs: &[InputImage], out_dir: &OutputDir) -> (Vec<usize>, Vec<usize>) {
+        let left =
+            (0..inputs.len()).filter(|&index| !out_dir.is_done(&inputs[index], self.verify_inputs));
+        left.partition(|&index| inputs[index].refusal.is_none())
+    }
+
+    /// Writes the files of all images.
+    fn finish(
+        &self,
+        formats: &OutputFormats,
+        names: &[PathBuf],
+        classes: &ClassTable,
+    ) -> anyhow::Result<()> {
+        let notes = formats.finish(&self.out, names, self.run.max_pixels, classes).context(
+            "the images are labeled, but a combined file could not be written; if a result is \
+             named here as broken, delete it and continue with --resume",
+        )?;
+        for note in notes {
+            print_stderr(format_args!("note: {note}"));
+        }
+        Ok(())
+    }
+
     fn shard(&self) -> anyhow::Result<Shard> {
         match self.shard.as_deref() {
             Some("auto") => {
@@ -230,15 +291,17 @@ impl LabelArgs {
         Ok((pipeline, engine))
     }
 
-    fn formats(&self, pipeline: &Pipeline, inputs: &[InputImage]) -> anyhow::Result<OutputFormats> {
+    fn formats(&self, pipeline: &Pipeline) -> anyhow::Result<OutputFormats> {
         let share = self.pseudo_confidence;
         ensure!(
             (0.0..=1.0).contains(&share),
             "--pseudo-confidence is {share}; write a share from 0 to 1"
         );
-        let formats = OutputFormats::new(&self.format, share, pipeline.segmenter().has_logits())?;
-        let names = inputs.iter().map(|input| input.name.as_path());
-        formats.check(&names, &pipeline.segmenter().model().classes)?;
+        let mut formats =
+            OutputFormats::new(&self.format, share, pipeline.segmenter().has_logits())?;
+        formats.names.keep_ending = self.keep_ending;
+        formats.annotations = self.annotations.clone();
+        formats.check(&pipeline.segmenter().model().classes)?;
         Ok(formats)
     }
 

@@ -2,22 +2,14 @@
 
 use std::ffi::OsStr;
 use std::io::Read;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
+use protoseg_images::list::{
+    self, IMAGE_FOLDERS, LineContent, ListObject, ListResolver, ListedFile,
+};
 
 use super::inputs::{InputImage, is_stdin};
-
-/// JSON object of one line.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ListLine {
-    image: PathBuf,
-    /// Path below the output folder; by default that of the image.
-    name: Option<PathBuf>,
-}
 
 /// Reads a list. Its lines are JSON objects if its name ends in `.jsonl` or it starts with `{`.
 pub(super) fn read(list: &Path, root: Option<&Path>) -> Result<Vec<InputImage>> {
@@ -37,27 +29,29 @@ pub(super) fn read(list: &Path, root: Option<&Path>) -> Result<Vec<InputImage>> 
 }
 
 fn parse(bytes: &[u8], root: &Path, objects: bool) -> Result<Vec<InputImage>> {
-    // Byte order mark of some editors.
-    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
-    let lines =
-        bytes.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    let objects = objects || bytes.trim_ascii_start().starts_with(b"{");
-    let mut inputs = Vec::new();
-    for (number, line) in (1..).zip(lines).filter(|(_, line)| !line.trim_ascii().is_empty()) {
-        let input = if objects { parse_object(line, root) } else { parse_path(line, root) };
-        inputs.push(input.with_context(|| format!("line {number}"))?);
-    }
-    Ok(inputs)
+    let mut resolver = ListResolver::new(root, &IMAGE_FOLDERS);
+    let input = |line: list::ListLine| {
+        let input = match line.content {
+            LineContent::Object(object) => from_object(object, root, &mut resolver),
+            LineContent::Text(text) => from_text(&text, root, &mut resolver),
+        };
+        input.with_context(|| format!("line {}", line.number))
+    };
+    list::parse(bytes, objects, root)?.into_iter().map(input).collect()
 }
 
-/// Parses a line that is a path; refuses pairs of image and label.
-fn parse_path(line: &[u8], root: &Path) -> Result<InputImage> {
-    let input = plain(Path::new(OsStr::from_bytes(line)), root);
-    let first = line.split(u8::is_ascii_whitespace).next().filter(|first| first.len() < line.len());
-    let first = first.map(|first| Path::new(OsStr::from_bytes(first)));
-    match first.filter(|first| {
-        !first.as_os_str().is_empty() && root.join(first).is_file() && !input.path.exists()
-    }) {
+/// The image of a line that is a path; refuses pairs of image and label.
+fn from_text(text: &OsStr, root: &Path, resolver: &mut ListResolver<'_>) -> Result<InputImage> {
+    let input = plain(text, root, resolver);
+    if input.path.is_file() {
+        return Ok(input);
+    }
+    let bytes = text.as_encoded_bytes();
+    let tabs = bytes.contains(&b'\t');
+    let is_end = |byte: &u8| if tabs { *byte == b'\t' } else { byte.is_ascii_whitespace() };
+    let Some(end) = bytes.iter().position(is_end) else { return Ok(input) };
+    let first = <OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(bytes[..end].trim_ascii());
+    match resolver.file(first) {
         Some(first) => bail!(
             "{} does not exist, but {} does; write one image a line, without its label",
             input.path.display(),
@@ -67,21 +61,37 @@ fn parse_path(line: &[u8], root: &Path) -> Result<InputImage> {
     }
 }
 
-fn plain(path: &Path, root: &Path) -> InputImage {
-    InputImage { path: root.join(path), name: name_of(path, root) }
+/// The image that a text means. One that is not there, or not told apart, fails by itself.
+fn plain(text: &OsStr, root: &Path, resolver: &mut ListResolver<'_>) -> InputImage {
+    let given = || InputImage::new(root.join(text), name_of(Path::new(text), root));
+    match resolver.image(text) {
+        ListedFile::Found(path) => InputImage::new(root.join(&path), name_of(&path, root)),
+        ListedFile::Ambiguous(paths) => {
+            let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+            given().refused(format!("the line could be {}; write one", paths.join(" or ")))
+        }
+        ListedFile::Missing(Some(near)) => {
+            given().refused(format!("does not exist, but {} does", near.display()))
+        }
+        ListedFile::Missing(None) => given(),
+    }
 }
 
-fn parse_object(line: &[u8], root: &Path) -> Result<InputImage> {
-    let ListLine { image, name } = serde_json::from_slice(line)
-        .context("expected an object such as {\"image\": \"a/street.jpg\"}")?;
-    let Some(name) = name else { return Ok(plain(&image, root)) };
+fn from_object(
+    object: ListObject,
+    root: &Path,
+    resolver: &mut ListResolver<'_>,
+) -> Result<InputImage> {
+    let mut input = plain(object.image.as_os_str(), root, resolver);
+    let Some(name) = object.name else { return Ok(input) };
     if name.as_os_str().is_empty() {
         bail!("the name is empty; write a path below the output folder, or leave \"name\" out");
     }
     if !name.components().all(|part| matches!(part, Component::Normal(_))) {
         bail!("the name {} is not below the output folder", name.display());
     }
-    Ok(InputImage { path: root.join(image), name })
+    input.name = name;
+    Ok(input)
 }
 
 /// Path below the root; the file name if it is elsewhere.

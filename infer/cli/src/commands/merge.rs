@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use protoseg_images::image_file::MAX_PIXELS;
-use protoseg_infer::Segmenter;
+use protoseg_infer::{EngineConfig, Segmenter};
 use protoseg_label::journal::{Journal, JournalContents, JournalEntry, RunHeader};
 use protoseg_label::merge::MergedShards;
 use protoseg_label::shard::Shard;
@@ -14,6 +14,7 @@ use protoseg_models::classes::ClassTable;
 use serde::Serialize;
 
 use super::format::OutputFormats;
+use super::reading_args::ReadingArgs;
 use super::{CommandError, CommandOutcome, OrUsage, print, print_json, print_stderr};
 
 /// Merge the shards of `protoseg label`, verify that they are complete, and write combined files
@@ -40,6 +41,8 @@ pub(crate) struct MergeArgs {
     /// Print the summary as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    reading: ReadingArgs,
 }
 
 #[derive(Debug, Serialize)]
@@ -48,6 +51,9 @@ struct MergeSummary {
     labeled: usize,
     /// Names of the images that could not be labeled.
     failed: Vec<String>,
+    /// Folders of images that could not be read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unreadable_folders: Vec<String>,
     /// Share of all pixels by class.
     classes: BTreeMap<String, f64>,
 }
@@ -64,10 +70,12 @@ pub(crate) fn run(arguments: &MergeArgs) -> Result<CommandOutcome, CommandError>
         }
     };
     let merged = MergedShards::read(&arguments.folders).or_usage()?;
-    let segmenter = Segmenter::open(&arguments.bundle).or_usage()?;
+    let engine = EngineConfig { reading: arguments.reading.reading(), ..EngineConfig::default() };
+    let segmenter = Segmenter::open_with(&arguments.bundle, &engine).or_usage()?;
     if segmenter.fingerprint() != merged.recipe.model {
         let error = anyhow::anyhow!(
-            "{} is not the model that labeled these images",
+            "{} is not the model that labeled these images, or it read them otherwise: if they were labeled with \
+             --channels, --range or --depth, give the same",
             arguments.bundle.display()
         );
         return Err(CommandError::usage(error));
@@ -87,24 +95,31 @@ pub(crate) fn run(arguments: &MergeArgs) -> Result<CommandOutcome, CommandError>
         gather(&merged, shard, folder, out, arguments.link)?;
     }
     let names: Vec<PathBuf> = merged.parts.keys().cloned().collect();
-    formats.finish(out, &names, MAX_PIXELS, classes).context(
+    let notes = formats.finish(out, &names, MAX_PIXELS, classes).context(
         "a combined file could not be written; if a result is named here as broken, delete it, label its shard again with \
          --resume, and merge again",
     )?;
+    for note in notes {
+        print_stderr(format_args!("note: {note}"));
+    }
     let failed: Vec<String> = merged
         .failed
         .iter()
         .filter(|name| !merged.parts.contains_key(&unescape_name(name)))
         .cloned()
         .collect();
-    let summary =
-        MergeSummary { labeled: merged.parts.len(), failed, classes: shares(&merged, classes) };
+    let summary = MergeSummary {
+        labeled: merged.parts.len(),
+        failed,
+        unreadable_folders: merged.folders.iter().cloned().collect(),
+        classes: shares(&merged, classes),
+    };
     if arguments.json {
         print_json(&summary)?;
     } else {
         print(text(&summary, out))?;
     }
-    Ok(if summary.failed.is_empty() {
+    Ok(if summary.failed.is_empty() && summary.unreadable_folders.is_empty() {
         CommandOutcome::Success
     } else {
         CommandOutcome::SomeInputsFailed
@@ -226,8 +241,12 @@ fn text(summary: &MergeSummary, out: &Path) -> String {
         0 => String::new(),
         count => format!(", {count} failed ({} …)", summary.failed[0]),
     };
+    let folders = match summary.unreadable_folders.len() {
+        0 => String::new(),
+        count => format!(", {count} folders not read ({} …)", summary.unreadable_folders[0]),
+    };
     format!(
-        "{} images in {}, complete{failed}; shares of pixels:{classes}",
+        "{} images in {}, complete{failed}{folders}; shares of pixels:{classes}",
         summary.labeled,
         out.display()
     )

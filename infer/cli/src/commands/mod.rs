@@ -1,10 +1,12 @@
 //! The commands of `protoseg` and their shared helpers.
 
 pub(crate) mod accept;
+mod annotation_args;
 pub(crate) mod bench;
 mod bench_compare;
 pub(crate) mod check;
 mod contact_sheet;
+pub(crate) mod convert;
 mod data;
 pub(crate) mod doctor;
 mod engine_args;
@@ -17,7 +19,9 @@ pub(crate) mod label;
 mod lists;
 pub(crate) mod merge;
 mod output_file;
+mod pattern;
 mod progress;
+mod reading_args;
 mod run_args;
 pub(crate) mod serve;
 pub(crate) mod synth;
@@ -89,6 +93,13 @@ fn warn_newer_version(bundle: &Path, unknown_fields: &[String]) {
 /// Writes a line to the standard error; failures are ignored, as there is nowhere to report them.
 pub(crate) fn print_stderr(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Writes warnings to the standard error.
+fn print_warnings(warnings: impl IntoIterator<Item = String>) {
+    for warning in warnings {
+        print_stderr(format_args!("warning: {warning}"));
+    }
 }
 
 /// Writes a line to the standard output.

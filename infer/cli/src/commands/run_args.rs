@@ -8,6 +8,7 @@ use protoseg_infer::EngineConfig;
 use protoseg_infer::pipeline::{Pipeline, PipelineSetup};
 
 use super::engine_args::EngineArgs;
+use super::reading_args::ReadingArgs;
 use super::{print_stderr, warn_newer_version};
 
 /// Model and engine of a command.
@@ -17,6 +18,8 @@ pub(crate) struct RunArgs {
     pub(crate) bundle: PathBuf,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
+    #[command(flatten)]
+    pub(crate) reading: ReadingArgs,
     /// Refuse images with more pixels
     #[arg(long, value_name = "N", default_value_t = MAX_PIXELS, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) max_pixels: u64,
@@ -38,6 +41,7 @@ impl RunArgs {
         images: usize,
     ) -> anyhow::Result<Pipeline> {
         engine.check()?;
+        let engine = &EngineConfig { reading: self.reading.reading(), ..engine.clone() };
         let pipeline = Pipeline::open(&self.bundle, engine, Some(images))?;
         warn_newer_version(&self.bundle, pipeline.segmenter().unknown_fields());
         if engine.batch.is_some() && pipeline.segmenter().window().is_none() {

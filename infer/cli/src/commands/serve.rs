@@ -19,6 +19,7 @@ use protoseg_serve::registry::{ENCODED_SUFFIX, ModelOptions, name_of};
 use protoseg_serve::{ApiKey, BatchLimit, ServiceLimits};
 
 use super::engine_args::EngineArgs;
+use super::reading_args::ReadingArgs;
 use super::tuned::TuningArgs;
 use super::{CommandError, CommandOutcome};
 
@@ -47,6 +48,8 @@ pub(crate) struct ServeArgs {
     bundles: Vec<String>,
     #[command(flatten)]
     engine: EngineArgs,
+    #[command(flatten)]
+    reading: ReadingArgs,
     #[command(flatten)]
     tuning: TuningArgs,
     #[command(flatten)]
@@ -244,7 +247,8 @@ struct ServeConfig {
 
 impl ServeArgs {
     fn config(&self) -> anyhow::Result<ServeConfig> {
-        let engine = self.engine.config();
+        let mut engine = self.engine.config();
+        engine.reading = self.reading.reading();
         engine.check()?;
         let limits = self.limits.service()?;
         let plain = ModelOptions {

@@ -112,7 +112,7 @@ pub(crate) fn run(arguments: &TuneArgs) -> Result<CommandOutcome, CommandError> 
         Some(entry) => entry,
         None => {
             check_writable(&path).map_err(CommandError::Usage)?;
-            let images = arguments.images.open().map_err(CommandError::Usage)?;
+            let images = arguments.images.open(Some(bundle)).map_err(CommandError::Usage)?;
             let session = BenchSession::new(images).map_err(CommandError::Usage)?;
             let measured = request.run(session, machine, model, &show_progress);
             let entry = measured.map_err(|error| match error {

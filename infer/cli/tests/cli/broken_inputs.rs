@@ -156,12 +156,12 @@ fn broken_data_sets_have_status_1_and_no_score() {
         (
             "an unknown id",
             |dir| dir.labels("in/labels/a.png", 32, 32, 11),
-            &["labels/a.png: the id 11 at row 1, column 3"],
+            &["labels/a.png: the ids 11 (1 pixel, first at row 1, column 3)", "`11 ignore`"],
         ),
         (
             "a colored label",
             |dir| stripes(32, 32).save(dir.at("in/labels/a.png")).unwrap(),
-            &["labels/a.png holds 8-bit Rgb"],
+            &["labels/a.png holds colors", "id name red green blue"],
         ),
         ("a label cut short", |dir| dir.cut("in/labels/a.png"), &["labels/a.png"]),
         (
@@ -175,8 +175,8 @@ fn broken_data_sets_have_status_1_and_no_score() {
         spoil(&dir);
         let given = answer(&mut dir.command(EVAL));
         assert_eq!((given.status, given.stdout.as_str()), (1, ""), "{row}: {given:?}");
-        assert_eq!(given.stderr.lines().count(), 2, "{row}: {given:?}");
-        assert!(given.stderr.contains("1 of 1 images could not be scored"), "{row}: {given:?}");
+        assert!(given.stderr.lines().count() <= 2, "{row}: {given:?}");
+        assert!(given.stderr.contains("so there is no score"), "{row}: {given:?}");
         for part in parts {
             assert!(given.stderr.contains(part), "{row}: `{part}` is not in {}", given.stderr);
         }
@@ -241,12 +241,12 @@ fn unusual_image_formats_are_labeled_like_usual_ones() {
     usual.to_rgba8().save(dir.at("odd/opaque.webp")).unwrap();
     usual.to_rgb8().save(dir.at("odd/plain.tiff")).unwrap();
     GrayImage::new(48, 32).save(dir.at("odd/gray.png")).unwrap();
-    // Opaque pixels are green; transparent ones become black.
+    // Transparent pixels keep their color.
     RgbaImage::from_fn(48, 32, |x, _| [0, 40, 0, if x < 16 { 255 } else { 0 }].into())
         .save(dir.at("odd/clear.png"))
         .unwrap();
     let given = answer(&mut dir.command("label bundle odd --out out"));
-    assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{given:?}");
+    expect("odd", &given, 0, &["1024 of 1536 pixels of odd/clear.png are not opaque"]);
     let labels =
         |name: &str| label_map::read(&dir.at("out/ids").join(name), 10_000).unwrap().labels;
     let expected = stripe_labels(48, 32);
@@ -255,7 +255,7 @@ fn unusual_image_formats_are_labeled_like_usual_ones() {
     }
     assert!(labels("gray.png").iter().all(|&label| label == 0));
     let clear = labels("clear.png");
-    assert_eq!((clear[0], clear[40]), (1, 0));
+    assert_eq!((clear[0], clear[40]), (1, 1));
 }
 
 #[test]

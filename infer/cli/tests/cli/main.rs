@@ -1,7 +1,7 @@
 //! The program `protoseg` and its libraries, end to end:
-//! - [`commands`] that succeed; [`import`]; the [`gate`] of `check`; [`export`]
-//! - errors: [`broken_inputs`], [`broken_images`], [`refusals`]
-//! - labeling: [`formats`], [`resume`], [`occupied`] output folders, [`shards`]
+//! - [`commands`] that succeed; [`import`]; [`convert`]; the [`gate`] of `check`; [`export`]
+//! - errors: [`broken_inputs`], [`broken_images`], [`masks`], [`refusals`]; the [`reading`] of images
+//! - labeling: [`folders`] and lists, [`formats`], [`resume`], [`occupied`] output folders, [`shards`]
 //! - [`surroundings`]: closed pipes, user folders, a damaged runtime, signals, names
 //! - the library: [`pipeline`], its [`times`], [`devices`]
 //! - the server: its [`engine`], HTTP ([`serve`]) and [`grpc`]
@@ -22,11 +22,15 @@ mod commands;
 #[cfg(test)]
 mod common;
 #[cfg(test)]
+mod convert;
+#[cfg(test)]
 mod devices;
 #[cfg(test)]
 mod engine;
 #[cfg(test)]
 mod export;
+#[cfg(test)]
+mod folders;
 #[cfg(test)]
 mod formats;
 #[cfg(test)]
@@ -36,9 +40,13 @@ mod grpc;
 #[cfg(test)]
 mod import;
 #[cfg(test)]
+mod masks;
+#[cfg(test)]
 mod occupied;
 #[cfg(test)]
 mod pipeline;
+#[cfg(test)]
+mod reading;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]

@@ -128,6 +128,4 @@ fn control_characters_in_image_names_are_escaped() {
     let dir = TestDir::new();
     std::fs::write(dir.at("in/images/a\nb\u{1b}[31m.png"), "hello").unwrap();
     expect("control", &answer(&mut dir.command(LABEL)), 3, &["a\\nb\\u{1b}[31m.png"]);
-    let given = answer(&mut dir.command(&format!("{LABEL} --resume --format coco")));
-    expect("coco", &given, 2, &["--format coco", "control characters"]);
 }

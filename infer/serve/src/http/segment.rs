@@ -192,13 +192,14 @@ fn encode(
     let confidence = prediction.confidence.take().map(into_vec);
     let map = LabelMap::from(prediction);
     let bytes = match view {
-        View::Labels => map.ids_png().map_err(|error| failed(&error))?,
+        View::Labels => map.train_ids_png(classes).map_err(|error| failed(&error))?,
         View::Color => map.color_png(classes).map_err(|error| failed(&error))?,
         View::Overlay => map.overlay_png(&image, classes).map_err(|error| failed(&error))?,
         View::Coco => {
             let labels = ImageLabels { name: "picture".into(), map, confidence };
             let mut bytes = Vec::new();
-            coco::write(&mut bytes, [Ok(labels)], classes).map_err(|error| failed(&error))?;
+            coco::write(&mut bytes, [Ok(labels)], classes, &Default::default())
+                .map_err(|error| failed(&error))?;
             bytes
         }
         View::Json => json!({

@@ -149,13 +149,12 @@ fn missing_files_and_malformed_lines_are_reported() {
 
 #[test]
 fn ids_become_train_ids_and_unknown_ones_are_errors_in_strict_datasets() {
-    let map = |dataset: Dataset, mut ids: Vec<u8>| {
-        let classes = dataset.classes(Path::new("nowhere")).unwrap();
-        dataset
-            .label_mapping(&classes)
-            .map(&mut ids, 2, Path::new("x.png"))
-            .map(|()| ids)
-            .map_err(|error| error.to_string())
+    let map = |dataset: Dataset, ids: Vec<u8>| {
+        let samples = crate::mask::MaskSamples::Ids(ids);
+        let mask = crate::mask::Mask { height: 2, width: 2, samples, train_ids_of: None };
+        let mapping = dataset.label_mapping(Path::new("nowhere")).unwrap();
+        let mapped = mapping.map(mask, Path::new("x.png"));
+        mapped.map(|mapped| mapped.labels).map_err(|error| error.to_string())
     };
     assert_eq!(
         map(Dataset::Camvid, vec![0, 10, 11, 255]),
@@ -167,6 +166,43 @@ fn ids_become_train_ids_and_unknown_ones_are_errors_in_strict_datasets() {
     );
     assert_eq!(map(Dataset::Voc, vec![0, 20, 255]), Ok(vec![0, 20, IGNORE_INDEX]));
     let message = map(Dataset::Camvid, vec![0, 1, 2, 12]).unwrap_err();
-    assert!(message.starts_with("x.png: the id 12 at row 1, column 1 "), "{message}");
+    assert!(
+        message.starts_with("x.png: the ids 12 (1 pixel, first at row 1, column 1) are neither"),
+        "{message}"
+    );
+    assert!(message.contains("not the label files of CamVid"), "{message}");
     assert!(map(Dataset::Voc, vec![21]).is_err());
+}
+
+#[test]
+fn labels_under_other_names_and_endings_are_found_or_named() {
+    let root = tree(&["images/ab.png", "labels/ab.tif"]);
+    put(&root, "classes.txt", "0 a\n1 b");
+    let split = || Dataset::Folder.split(root.path(), "all");
+    assert_eq!(names(&root, &split().unwrap()), [pair("images/ab.png", "labels/ab.tif")]);
+    std::fs::remove_file(root.path().join("labels/ab.tif")).unwrap();
+    for (file, parts) in [
+        ("labels/task-1-tag-car-0.png", ["task-1-tag-car-0.png and 0 more", "protoseg convert"]),
+        ("labels/ab_mask.png", ["labels/ab_mask.png is there", "name of its image"]),
+        ("labels/ab.jpg", ["labels/ab.jpg is there, but JPEG cannot hold ids", "--threshold"]),
+    ] {
+        put(&root, file, "");
+        let message = split().unwrap_err().to_string();
+        assert!(message.contains("labels/ab.png is missing"), "{message}");
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+    }
+}
+
+#[test]
+fn classes_come_from_cvats_legend_in_its_trees() {
+    let root = tree(&["JPEGImages/a.jpg", "SegmentationClass/a.png"]);
+    let legend = "# label:color_rgb:parts:actions\nbackground:0,0,0::\nopen water:128,0,9::\n";
+    put(&root, "labelmap.txt", legend);
+    let classes = Dataset::Voc.classes(root.path()).unwrap();
+    assert_eq!(classes.text(), "0 background 0 0 0\n1 open water 128 0 9\n");
+    let message = Dataset::Folder.classes(root.path()).unwrap_err().to_string();
+    assert!(message.contains("classes.txt is missing") && message.contains("`voc`"), "{message}");
+    put(&root, "labelmap.txt", "background:0,0::\n");
+    let message = Dataset::Voc.classes(root.path()).unwrap_err().to_string();
+    assert!(message.contains("labelmap.txt: line 1"), "{message}");
 }

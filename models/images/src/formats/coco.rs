@@ -1,12 +1,15 @@
-//! COCO annotations with classes as *stuff*: one run-length mask per image and class, as
-//! pycocotools reads them.
+//! COCO annotations with classes as *stuff*: one run-length mask per image and class, or per
+//! connected piece of a class, as pycocotools reads them.
 
 use std::io::Write;
 
-use protoseg_models::classes::{Class, ClassTable};
+use protoseg_models::classes::{Class, ClassTable, IGNORE_INDEX};
 use serde::Serialize;
 
-use super::{FormatError, ImageLabels, Run, columns, runs, separate, text_name, write_json};
+use super::{
+    AnnotationOptions, FormatError, ImageLabels, Run, columns, pieces, runs, separate, text_name,
+    write_json,
+};
 use crate::label_map::LabelMap;
 
 #[derive(Serialize)]
@@ -48,7 +51,8 @@ struct Segmentation {
 
 /// Writes the file. Images and masks are numbered from 1 in the given order, classes from 1 by
 /// train id; pixels without a class are in no mask. `score` is the mean confidence of a mask, if
-/// known.
+/// known. Skipped classes are in no mask and no category, and leave the numbers of the others as
+/// they are.
 ///
 /// Keeps the names and sizes of all images in memory, but the labels of one image at a time.
 ///
@@ -60,7 +64,7 @@ struct Segmentation {
 /// let map = LabelMap { height: 2, width: 3, labels: vec![0, 0, 2, 0, 2, 255] };
 /// let image = ImageLabels { name: "a.jpg".into(), map, confidence: None };
 /// let mut file = Vec::new();
-/// coco::write(&mut file, [Ok(image)], &ClassTable::cityscapes())?;
+/// coco::write(&mut file, [Ok(image)], &ClassTable::cityscapes(), &Default::default())?;
 /// let text = String::from_utf8(file)?;
 /// assert!(text.contains(r#""category_id":1,"segmentation":{"size":[2,3],"counts":"033"}"#));
 /// assert!(text.contains(r#""area":3,"bbox":[0,0,2,2]"#));
@@ -70,17 +74,27 @@ pub fn write(
     mut out: impl Write,
     images: impl IntoIterator<Item = Result<ImageLabels, FormatError>>,
     classes: &ClassTable,
+    options: &AnnotationOptions,
 ) -> Result<(), FormatError> {
-    let categories: Vec<_> = classes.classes().iter().zip(1..).map(category).collect();
+    let skipped =
+        |id: usize| u8::try_from(id - 1).is_ok_and(|label| options.skipped.contains(&label));
+    let numbered = classes.classes().iter().zip(1..).filter(|&(_, id)| !skipped(id));
+    let categories: Vec<_> = numbered.map(category).collect();
     write!(out, r#"{{"info":{{"description":"labels by protoseg"}},"licenses":[],"categories":"#)?;
     write_json(&mut out, &categories)?;
     write!(out, ",\n\"annotations\":[")?;
     let mut entries = Vec::new();
     let mut count = 0;
-    for (image, image_id) in images.into_iter().zip(1..) {
+    for (image, image_id) in options.without_skipped(images).zip(1..) {
         let image = image?;
-        let file_name = text_name(&image.name)?;
-        for mut annotation in annotations(&image, image_id, classes)? {
+        image.check(classes)?;
+        let file_name = text_name(&image.name);
+        let annotations = if options.coco_pieces {
+            piece_annotations(&image, image_id)
+        } else {
+            class_annotations(&image, image_id, classes)
+        };
+        for mut annotation in annotations {
             separate(&mut out, count)?;
             count += 1;
             annotation.id = count;
@@ -88,7 +102,7 @@ pub fn write(
         }
         separate(&mut entries, image_id - 1)?;
         let LabelMap { height, width, .. } = image.map;
-        write_json(&mut entries, &Image { id: image_id, file_name, width, height })?;
+        write_json(&mut entries, &Image { id: image_id, file_name: &file_name, width, height })?;
     }
     write!(out, "],\n\"images\":[")?;
     out.write_all(&entries)?;
@@ -100,13 +114,12 @@ fn category((class, id): (&Class, usize)) -> Category<'_> {
     Category { id, name: &class.name, supercategory: "stuff", isthing: 0, color: class.color }
 }
 
-/// The masks of an image, with id 0.
-fn annotations(
+/// The masks of an image by class, with id 0.
+fn class_annotations(
     image: &ImageLabels,
     image_id: usize,
     classes: &ClassTable,
-) -> Result<impl Iterator<Item = Annotation>, FormatError> {
-    image.check(classes)?;
+) -> Vec<Annotation> {
     let (height, width) = (image.map.height, image.map.width);
     let mut masks: Vec<CocoRle> = (0..classes.count()).map(|_| CocoRle::new(height)).collect();
     for run in runs(&columns(&image.map)) {
@@ -116,16 +129,44 @@ fn annotations(
     }
     let scores = image.mean_confidence();
     let present = masks.into_iter().enumerate().filter(|(_, mask)| mask.area > 0);
-    Ok(present.map(move |(class, mask)| Annotation {
-        id: 0,
-        image_id,
-        category_id: class + 1,
-        area: mask.area,
-        bbox: mask.bounds(),
-        segmentation: Segmentation { size: [height, width], counts: mask.finish(height * width) },
-        iscrowd: 0,
-        score: scores.as_ref().map(|scores| scores.labels[class]),
-    }))
+    let annotation = |(class, mask): (usize, CocoRle)| {
+        let score = scores.as_ref().map(|scores| scores.labels[class]);
+        mask.annotation(image_id, class + 1, [height, width], score)
+    };
+    present.map(annotation).collect()
+}
+
+/// The masks of an image by connected piece, those of a class in order of their first columns,
+/// with id 0.
+fn piece_annotations(image: &ImageLabels, image_id: usize) -> Vec<Annotation> {
+    let LabelMap { height, width, .. } = image.map;
+    let found = pieces::find(&columns(&image.map), height, |label| label != IGNORE_INDEX);
+    let mut parts: Vec<Vec<Run>> = vec![Vec::new(); found.pieces.len()];
+    let mut sums = vec![0_u64; found.pieces.len()];
+    for (run, piece) in found.runs {
+        if let Some(confidence) = &image.confidence {
+            let row_major = (run.start..run.end()).map(|at| at % height * width + at / height);
+            sums[piece] += row_major.map(|at| u64::from(confidence[at])).sum::<u64>();
+        }
+        match parts[piece].last_mut() {
+            // Goes on at the top of the next column.
+            Some(last) if last.end() == run.start => last.length += run.length,
+            _ => parts[piece].push(run),
+        }
+    }
+    let mut order: Vec<usize> = (0..parts.len()).collect();
+    order.sort_by_key(|&piece| found.pieces[piece].label);
+    let annotation = |piece: usize| {
+        let mut mask = CocoRle::new(height);
+        parts[piece].iter().for_each(|&run| mask.push(run));
+        let score = image.confidence.as_ref().map(|_| {
+            let mean = sums[piece] as f64 / (255 * mask.area.max(1)) as f64;
+            (mean * 1e4).round() / 1e4
+        });
+        let category = usize::from(found.pieces[piece].label) + 1;
+        mask.annotation(image_id, category, [height, width], score)
+    };
+    order.into_iter().map(annotation).collect()
 }
 
 /// COCO's compressed run-length encoding of a mask, with its area and bounding box.
@@ -152,6 +193,19 @@ impl CocoRle {
     fn new(height: usize) -> Self {
         let (rows, columns) = ([usize::MAX, 0], [usize::MAX, 0]);
         Self { height, text: String::new(), last: [0; 2], count: 0, end: 0, area: 0, rows, columns }
+    }
+
+    /// The annotation of the mask, with id 0, in an image of `[height, width]`.
+    fn annotation(
+        self,
+        image_id: usize,
+        category_id: usize,
+        size: [usize; 2],
+        score: Option<f64>,
+    ) -> Annotation {
+        let (area, bbox) = (self.area, self.bounds());
+        let segmentation = Segmentation { size, counts: self.finish(size[0] * size[1]) };
+        Annotation { id: 0, image_id, category_id, segmentation, area, bbox, iscrowd: 0, score }
     }
 
     /// Adds a run of the mask, in order.
@@ -219,7 +273,7 @@ mod tests {
             confidence: Some(vec![255, 51, 102, 0, 153, 102]),
         };
         let mut file = Vec::new();
-        write(&mut file, [Ok(image)], &ClassTable::camvid()).unwrap();
+        write(&mut file, [Ok(image)], &ClassTable::camvid(), &Default::default()).unwrap();
         let value: serde_json::Value = serde_json::from_slice(&file).unwrap();
         let expected = serde_json::json!([
             {"id": 1, "image_id": 1, "category_id": 1,
@@ -237,7 +291,7 @@ mod tests {
     fn a_file_may_hold_no_image_and_mismatches_are_reported() {
         let classes = ClassTable::camvid();
         let mut file = Vec::new();
-        write(&mut file, [], &classes).unwrap();
+        write(&mut file, [], &classes, &Default::default()).unwrap();
         assert_eq!(
             serde_json::from_slice::<serde_json::Value>(&file).unwrap()["images"],
             serde_json::json!([])
@@ -245,7 +299,8 @@ mod tests {
         let message = |labels: &[u8], confidence| {
             let map = LabelMap { height: 1, width: 2, labels: labels.to_vec() };
             let image = ImageLabels { name: "a.png".into(), map, confidence };
-            write(Vec::new(), [Ok(image)], &classes).unwrap_err().to_string()
+            let options = AnnotationOptions::default();
+            write(Vec::new(), [Ok(image)], &classes, &options).unwrap_err().to_string()
         };
         assert_eq!(
             message(&[0, 11], None),
@@ -253,6 +308,50 @@ mod tests {
         );
         assert_eq!(message(&[0], None), "a.png: 1 bytes for 2x1 pixels");
         assert_eq!(message(&[0, 0], Some(vec![1, 2, 3])), "a.png: 3 bytes for 2x1 pixels");
+    }
+
+    #[test]
+    fn pieces_are_apart_and_holes_stay_holes() {
+        // Two pieces of class 1, one with a hole of class 0; a corner joins.
+        let labels = vec![
+            1, 1, 1, 0, 1, //
+            1, 0, 1, 0, 0, //
+            1, 1, 1, 0, 1, //
+            0, 0, 0, 1, 255,
+        ];
+        let map = LabelMap { height: 4, width: 5, labels };
+        let confidence = (0..20).map(|index| index * 10).collect();
+        let image = ImageLabels { name: "a.png".into(), map, confidence: Some(confidence) };
+        let options = AnnotationOptions {
+            skipped: [0].into(),
+            coco_pieces: true,
+            ..AnnotationOptions::default()
+        };
+        let nothing = ImageLabels {
+            name: "b.png".into(),
+            map: LabelMap { height: 1, width: 2, labels: vec![0, 255] },
+            confidence: None,
+        };
+        let mut file = Vec::new();
+        let images = [Ok(image), Ok(nothing)];
+        write(&mut file, images, &ClassTable::camvid(), &options).unwrap();
+        let value: serde_json::Value = serde_json::from_slice(&file).unwrap();
+        assert_eq!(value["categories"].as_array().map(Vec::len), Some(10));
+        assert_eq!(
+            (&value["categories"][0]["id"], &value["images"][1]["id"]),
+            (&2.into(), &2.into())
+        );
+        let annotations = value["annotations"].as_array().unwrap();
+        let facts: Vec<_> = annotations
+            .iter()
+            .map(|found| (found["category_id"].as_u64(), found["area"].as_u64(), &found["bbox"]))
+            .collect();
+        let (first, second) = (serde_json::json!([0, 0, 5, 4]), serde_json::json!([4, 0, 1, 1]));
+        assert_eq!(facts, [(Some(2), Some(10), &first), (Some(2), Some(1), &second)]);
+        let counts = decode(annotations[0]["segmentation"]["counts"].as_str().unwrap());
+        // Down the columns: 3, a gap, top and bottom of the ring, 3, then the corner pixels.
+        assert_eq!(counts, [0, 3, 1, 1, 1, 1, 1, 3, 4, 1, 2, 1, 1]);
+        assert_eq!(annotations[1]["score"], 0.1569);
     }
 
     /// Decoder after pycocotools' description of its letters.

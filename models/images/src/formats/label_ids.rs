@@ -3,12 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use protoseg_models::classes::{ClassTable, IGNORE_INDEX};
+use protoseg_models::classes::ClassTable;
 
 use crate::label_map::{LabelMap, LabelMapError};
 
 /// Encodes an 8-bit gray PNG of the source ids of the classes. Pixels without a class get 0, which
-/// is `unlabeled` in Cityscapes, or 255 if 0 is a class.
+/// is `unlabeled` in Cityscapes, or 255 if 0 is a class, or the highest free id if 255 is one too.
 ///
 /// ```
 /// use protoseg_images::formats::label_ids;
@@ -22,7 +22,7 @@ use crate::label_map::{LabelMap, LabelMapError};
 /// ```
 pub fn png(map: &LabelMap, classes: &ClassTable) -> Result<Vec<u8>, LabelMapError> {
     let taken = classes.classes().iter().any(|class| class.source_id == 0);
-    let ids = source_ids(classes, if taken { IGNORE_INDEX } else { 0 });
+    let ids = source_ids(classes, if taken { classes.void_id() } else { 0 });
     let samples: Vec<u8> = map.labels.iter().map(|&label| ids[usize::from(label)]).collect();
     map.gray_png(&samples)
 }
@@ -60,6 +60,10 @@ mod tests {
         };
         assert_eq!(read(&ClassTable::cityscapes()), [11, 0, 23]);
         assert_eq!(read(&ClassTable::camvid()), [2, 255, 10]);
+        let binary = ClassTable::parse("0 background\n255 crack").unwrap();
+        let map = LabelMap { height: 1, width: 3, labels: vec![0, 1, 255] };
+        let png = super::png(&map, &binary).unwrap();
+        assert_eq!(image::load_from_memory(&png).unwrap().into_luma8().into_raw(), [0, 255, 254]);
         let name = file_name(Path::new("aachen/aachen_000000_000019_leftImg8bit.png"));
         assert_eq!(name, Path::new("aachen/aachen_000000_000019_leftImg8bit_labelIds.png"));
         assert_eq!(file_name(Path::new("a.b.jpg")), Path::new("a.b_labelIds.png"));

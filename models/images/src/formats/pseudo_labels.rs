@@ -14,7 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use protoseg_models::atomic;
-use protoseg_models::classes::{ClassTable, IGNORE_INDEX};
+use protoseg_models::classes::ClassTable;
 use protoseg_models::errors::FileError;
 
 use super::label_ids::source_ids;
@@ -23,22 +23,24 @@ use super::{FormatError, ImageLabels, percent_encode, png_name};
 /// Default of the smallest confidence of a pseudo-label.
 pub const DEFAULT_MIN_CONFIDENCE: f64 = 0.9;
 
-/// Encodes an 8-bit gray PNG of the source ids of the classes, with 255 where the confidence is
-/// below `min_confidence`, in [0, 1]. Without confidence every pixel is 255.
+/// Encodes an 8-bit gray PNG of the source ids of the classes, with the void id (255, unless it is a
+/// class) where the confidence is below `min_confidence`, in [0, 1]. Without confidence every pixel
+/// is void.
 pub fn labels_png(
     image: &ImageLabels,
     min_confidence: f64,
     classes: &ClassTable,
 ) -> Result<Vec<u8>, FormatError> {
     image.check(classes)?;
-    let ids = source_ids(classes, IGNORE_INDEX);
+    let void = classes.void_id();
+    let ids = source_ids(classes, void);
     let kept: [bool; 256] = std::array::from_fn(|step| step as f64 / 255.0 >= min_confidence);
     let id = |(&label, &confidence): (&u8, &u8)| {
-        if kept[usize::from(confidence)] { ids[usize::from(label)] } else { IGNORE_INDEX }
+        if kept[usize::from(confidence)] { ids[usize::from(label)] } else { void }
     };
     let samples: Vec<u8> = match &image.confidence {
         Some(confidence) => image.map.labels.iter().zip(confidence).map(id).collect(),
-        None => vec![IGNORE_INDEX; image.map.labels.len()],
+        None => vec![void; image.map.labels.len()],
     };
     Ok(image.map.gray_png(&samples)?)
 }
@@ -139,6 +141,7 @@ pub fn class_file(classes: &ClassTable) -> Result<String, FormatError> {
 #[cfg(test)]
 mod tests {
     use crate::dataset::Dataset;
+    use protoseg_models::classes::IGNORE_INDEX;
     use protoseg_models::random::Stream;
 
     use super::*;

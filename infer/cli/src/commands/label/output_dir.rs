@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use protoseg_label::fingerprint::FileFingerprint;
 use protoseg_label::journal::{Journal, JournalContents, JournalEntry, JournalError, RunHeader};
-use protoseg_label::{OutputWriter, escape_name, unescape_name};
+use protoseg_label::{OutputWriter, STATE_DIR, escape_name, unescape_name};
 use rustix::fs::{Access, access};
 
 use super::super::format::OutputFormats;
@@ -109,6 +109,41 @@ impl OutputDir {
             )),
         }
         warnings
+    }
+
+    /// Advice after a result could not be written.
+    pub(super) fn advice(&self, error: &anyhow::Error) -> String {
+        // Folders are created as needed, so one that is not there was there a moment ago.
+        let is_gone = error
+            .chain()
+            .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+            .any(|cause| cause.kind() == std::io::ErrorKind::NotFound);
+        if is_gone || !self.out.join(STATE_DIR).is_dir() {
+            format!("the output folder {} was changed during the run", self.out.display())
+        } else {
+            "make room or fix the cause".to_owned()
+        }
+    }
+
+    /// Fails if the results of an image are not there, as after the folder was removed or emptied
+    /// during the run.
+    pub(super) fn verify(&self, names: &[PathBuf]) -> Result<()> {
+        let out = self.out.display();
+        let contents = JournalContents::read(&Journal::path(&self.out, self.run.shard))
+            .with_context(|| format!("the output folder {out} was removed during the run"))?;
+        let is_lost = |name: &&PathBuf| {
+            contents.entry(name).is_none_or(|entry| entry.missing_output(&self.out).is_some())
+        };
+        let lost: Vec<&PathBuf> = names.iter().filter(is_lost).collect();
+        let Some(first) = lost.first() else { return Ok(()) };
+        let place = contents.entry(first).and_then(|entry| entry.missing_output(&self.out));
+        bail!(
+            "results of {} of {} images are gone from the output folder {out}, which was changed \
+             during the run (the first: {}); continue with --resume",
+            lost.len(),
+            names.len(),
+            place.map_or_else(|| first.display().to_string(), ToOwned::to_owned)
+        )
     }
 
     /// [`Recipe::key`](protoseg_label::journal::Recipe::key) of the run.

@@ -7,17 +7,18 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
+use protoseg_images::geo::Place;
 use protoseg_infer::pipeline::DecodedImage;
 use protoseg_infer::upsample::{Prediction, pixels_by_class};
 use protoseg_label::fingerprint::FileFingerprint;
 use protoseg_label::journal::JournalEntry;
 use protoseg_label::{STATE_DIR, escape_name, unescape_name};
-use protoseg_models::classes::ClassTable;
-use protoseg_models::errors::error_chain;
+use protoseg_models::classes::{ClassTable, IGNORE_INDEX};
 use serde::Serialize;
 
 use super::super::format::{LabeledImage, OutputFormats, into_image_labels};
 use super::super::inputs::InputImage;
+use super::super::progress;
 use super::output_dir::OutputDir;
 
 /// Line of the list of failures.
@@ -25,8 +26,18 @@ use super::output_dir::OutputDir;
 struct Failure {
     error: String,
     path: String,
-    #[serde(rename = "picture")]
-    image: String,
+    /// Escaped name of an image.
+    #[serde(rename = "picture", skip_serializing_if = "Option::is_none")]
+    image: Option<String>,
+    /// Escaped path of a folder that could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    folder: Option<String>,
+}
+
+/// Facts about an image file that its pixels do not tell.
+pub(super) struct InputFacts {
+    pub(super) fingerprint: FileFingerprint,
+    pub(super) place: Option<Place>,
 }
 
 /// Writes results, journal entries and failures; shared by all threads.
@@ -62,15 +73,24 @@ impl<'a> ResultRecorder<'a> {
     pub(super) fn write_results(
         &self,
         input: &InputImage,
-        item: DecodedImage<FileFingerprint>,
+        item: DecodedImage<InputFacts>,
         prediction: Prediction,
     ) -> Result<()> {
-        let (labels, margin) = into_image_labels(&input.name, prediction);
-        let labeled =
-            LabeledImage { image: &item.image, labels: &labels, margin: margin.as_deref() };
+        let InputFacts { fingerprint, place } = item.extra;
+        let name = self.formats.names.result_name(&input.name);
+        let (mut labels, margin) = into_image_labels(&name, prediction);
+        if let Some(place) = &place {
+            place.ignore_missing(&mut labels.map.labels, IGNORE_INDEX);
+        }
+        let labeled = LabeledImage {
+            image: &item.image,
+            labels: &labels,
+            margin: margin.as_deref(),
+            geo: place.as_ref().map(|place| &place.geo),
+        };
         self.out_dir.invalidate(&input.name)?;
         let mut outputs = BTreeMap::new();
-        if let Err(error) = self.write(input, &labeled, item.extra.bytes, &mut outputs) {
+        if let Err(error) = self.write(input, &labeled, fingerprint.bytes, &mut outputs) {
             // A result is all files or none.
             self.remove(outputs.keys())?;
             return Err(error);
@@ -80,7 +100,7 @@ impl<'a> ResultRecorder<'a> {
         let entry = JournalEntry {
             image: escape_name(&input.name),
             recipe,
-            input: item.extra,
+            input: fingerprint,
             outputs,
             pixels,
         };
@@ -100,7 +120,9 @@ impl<'a> ResultRecorder<'a> {
             self.out_dir.outputs.write(&path, &bytes).with_context(shown)?;
             outputs.insert(escape_name(&path), bytes.len() as u64);
         }
-        if let Some(link) = self.formats.link(&self.out_dir.out, &input.path, &input.name)? {
+        if let Some(link) =
+            self.formats.link(&self.out_dir.out, &input.path, &labeled.labels.name)?
+        {
             outputs.insert(escape_name(&link), bytes_of_input);
         }
         Ok(())
@@ -108,17 +130,36 @@ impl<'a> ResultRecorder<'a> {
 
     /// Adds an image to the list of failures and removes its results of earlier runs.
     pub(super) fn record_failure(&self, input: &InputImage, error: &anyhow::Error) {
-        let InputImage { path, name } = input;
-        let failure = Failure {
-            error: error_chain(error.as_ref()),
-            path: path_text(path),
-            image: escape_name(name),
-        };
-        let written =
-            serde_json::to_string(&failure).map_err(std::io::Error::from).and_then(|line| {
-                writeln!(self.failed.lock().unwrap_or_else(PoisonError::into_inner), "{line}")
-            });
-        if let Err(error) = written.and_then(|()| self.clear(name)) {
+        self.record_refusal(input, error);
+        self.keep_error(self.clear(&input.name));
+    }
+
+    /// Adds an image to the list of failures. It may have results, of a run in which it was alone
+    /// under their name.
+    pub(super) fn record_refusal(&self, input: &InputImage, error: &anyhow::Error) {
+        self.add(&Failure {
+            error: progress::named_error(&input.path, error),
+            path: path_text(&input.path),
+            image: Some(escape_name(&input.name)),
+            folder: None,
+        });
+    }
+
+    /// Adds a folder that could not be read to the list of failures.
+    pub(super) fn record_folder(&self, path: &Path, error: &str) {
+        let (error, folder) = (error.to_owned(), Some(escape_name(path)));
+        self.add(&Failure { error, path: path_text(path), image: None, folder });
+    }
+
+    fn add(&self, failure: &Failure) {
+        let line = serde_json::to_string(failure).map_err(std::io::Error::from);
+        self.keep_error(line.and_then(|line| {
+            writeln!(self.failed.lock().unwrap_or_else(PoisonError::into_inner), "{line}")
+        }));
+    }
+
+    fn keep_error(&self, result: std::io::Result<()>) {
+        if let Err(error) = result {
             self.record_error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         }
     }

@@ -1,14 +1,15 @@
 //! Summary of a run of `protoseg label`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use protoseg_images::scan::ScanReport;
 use protoseg_infer::pipeline::{Pipeline, PipelineSetup, StageReport};
 use protoseg_label::shard::Shard;
-use protoseg_models::errors::error_chain;
 use serde::Serialize;
 
-use super::record::path_text;
+use super::failures::FailedInput;
 
 /// Summary of one run; printed as text or JSON.
 #[derive(Debug, Serialize)]
@@ -20,24 +21,19 @@ pub(super) struct LabelSummary {
     /// Images left for --resume after an interruption.
     pub(super) left: usize,
     pub(super) failed: Vec<FailedInput>,
+    /// Files of endings that are not read, and their number by ending.
+    passed_over: usize,
+    passed_over_endings: BTreeMap<String, usize>,
+    /// Hidden entries and by-products that were not entered.
+    hidden: usize,
     shard: Shard,
     seconds: f64,
     images_per_second: f64,
     setup: PipelineSetup,
     stages: Option<StageReport>,
-}
-
-/// Image that could not be labeled.
-#[derive(Debug, Serialize)]
-pub(super) struct FailedInput {
-    path: String,
-    error: String,
-}
-
-impl FailedInput {
-    pub(super) fn new(path: &Path, error: &anyhow::Error) -> Self {
-        Self { path: path_text(path), error: error_chain(error.as_ref()) }
-    }
+    /// The ids that the files hold, where they are not those of the class file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ids: Option<String>,
 }
 
 impl LabelSummary {
@@ -46,6 +42,7 @@ impl LabelSummary {
         labeled: usize,
         kept: usize,
         failed: Vec<FailedInput>,
+        scan: &ScanReport,
         shard: Shard,
     ) -> Self {
         let setup = pipeline.setup().clone();
@@ -54,11 +51,15 @@ impl LabelSummary {
             kept,
             left: 0,
             failed,
+            passed_over: scan.unread_files(),
+            passed_over_endings: scan.endings.clone(),
+            hidden: scan.hidden,
             shard,
             seconds: 0.0,
             images_per_second: 0.0,
             setup,
             stages: None,
+            ids: None,
         }
     }
 
@@ -71,6 +72,14 @@ impl LabelSummary {
 
     /// Text for the terminal.
     pub(super) fn human(&self, out: &Path) -> String {
+        let text = self.work(out);
+        match &self.ids {
+            Some(ids) if self.labeled + self.kept > 0 => format!("{text}\n{ids}"),
+            _ => text,
+        }
+    }
+
+    fn work(&self, out: &Path) -> String {
         let counts =
             [(self.kept, "kept"), (self.failed.len(), "failed"), (self.left, "left for --resume")];
         let counts: String = counts

@@ -1,0 +1,135 @@
+//! "CVAT for images 1.1": an XML file of polygons, boxes, ellipses and masks.
+
+use std::path::Path;
+
+use protoseg_models::errors::FileError;
+use roxmltree::{Document, Node};
+
+use super::detect::Source;
+use super::raster::{Area, ellipse, rectangle, rotate};
+use super::{Annotations, ConvertError, Item, Truth};
+
+pub(super) fn read(source: Source<'_>) -> Result<Annotations, ConvertError> {
+    let mut annotations = Annotations::default();
+    for path in source.files("xml")? {
+        let text = std::fs::read_to_string(&path).map_err(FileError::at(&path))?;
+        let document = Document::parse(&text)
+            .map_err(|source| ConvertError::Xml { path: path.clone(), source })?;
+        if document.root_element().tag_name().name() == "annotations" {
+            add_file(source, &path, &document, &mut annotations)?;
+        }
+    }
+    Ok(annotations)
+}
+
+fn add_file(
+    source: Source<'_>,
+    path: &Path,
+    document: &Document<'_>,
+    annotations: &mut Annotations,
+) -> Result<(), ConvertError> {
+    let content = |reason: String| ConvertError::Content { path: path.into(), reason };
+    for label in document.descendants().filter(|node| node.has_tag_name("label")) {
+        let text = |tag: &str| {
+            label.children().find(|node| node.has_tag_name(tag)).and_then(|node| node.text())
+        };
+        let Some(name) = text("name") else { continue };
+        let class = annotations.class(name);
+        let color = text("color").and_then(hex_color);
+        if let Some(known) = annotations.classes.get_mut(usize::from(class)) {
+            known.color = known.color.or(color);
+        }
+    }
+    let mut left_out = 0;
+    for image in document.root_element().children().filter(|node| node.has_tag_name("image")) {
+        let name = attribute::<String>(image, "name").map_err(content)?;
+        let size = [number(image, "height"), number(image, "width")];
+        let [height, width] = size.map(|side| side.map_err(content));
+        let size = [height? as usize, width? as usize];
+        let mut shapes = Vec::new();
+        for node in image.children().filter(Node::is_element) {
+            match area(node).map_err(|reason| content(format!("in `{name}`, {reason}")))? {
+                Some(area) => {
+                    let label = attribute::<String>(node, "label").map_err(content)?;
+                    let order: i64 = node
+                        .attribute("z_order")
+                        .and_then(|order| order.parse().ok())
+                        .unwrap_or_default();
+                    shapes.push((order, annotations.class(&label), area));
+                }
+                None => left_out += usize::from(node.attribute("label").is_some()),
+            }
+        }
+        // Stable: shapes of one layer stay in the order of the file.
+        shapes.sort_by_key(|(order, ..)| *order);
+        let shapes = shapes.into_iter().map(|(_, class, area)| (class, area)).collect();
+        let image = source.image(&name)?;
+        annotations.items.push(Item { name, image, truth: Truth::Shapes { size, shapes } });
+    }
+    if left_out > 0 {
+        let note =
+            format!("{left_out} annotations without an area (tags, lines, points) are left out");
+        annotations.notes.push(note);
+    }
+    Ok(())
+}
+
+/// The area of a shape; `None` where it has none.
+fn area(node: Node<'_, '_>) -> Result<Option<Area>, String> {
+    let value = |name: &str| number(node, name);
+    let rotation = node.attribute("rotation").map_or(Ok(0.0), |_| value("rotation"))?;
+    Ok(Some(match node.tag_name().name() {
+        "polygon" => Area::Polygons(vec![points(&attribute::<String>(node, "points")?)?]),
+        "box" => {
+            let [start, end] = [[value("xtl")?, value("ytl")?], [value("xbr")?, value("ybr")?]];
+            let center = [start[0].midpoint(end[0]), start[1].midpoint(end[1])];
+            Area::Polygons(vec![rotate(rectangle(start, end), center, rotation)])
+        }
+        "ellipse" => {
+            let center = [value("cx")?, value("cy")?];
+            Area::Polygons(vec![ellipse(center, [value("rx")?, value("ry")?], rotation)])
+        }
+        "mask" => {
+            let lengths: Option<Vec<usize>> = attribute::<String>(node, "rle")?
+                .split(',')
+                .map(|length| length.trim().parse().ok())
+                .collect();
+            Area::Rows {
+                left: attribute(node, "left")?,
+                top: attribute(node, "top")?,
+                width: attribute(node, "width")?,
+                lengths: lengths.ok_or("a mask has broken run lengths")?,
+            }
+        }
+        _ => return Ok(None),
+    }))
+}
+
+fn attribute<T: std::str::FromStr>(node: Node<'_, '_>, name: &str) -> Result<T, String> {
+    let text = node.attribute(name);
+    text.and_then(|text| text.trim().parse().ok())
+        .ok_or_else(|| format!("a `{}` has no valid attribute `{name}`", node.tag_name().name()))
+}
+
+fn number(node: Node<'_, '_>, name: &str) -> Result<f64, String> {
+    attribute::<f64>(node, name).and_then(|number| {
+        let finite = number.is_finite().then_some(number);
+        finite.ok_or_else(|| format!("`{name}` is {number}"))
+    })
+}
+
+/// Parses `x,y;x,y`.
+fn points(text: &str) -> Result<Vec<[f64; 2]>, String> {
+    let point = |text: &str| {
+        let (x, y) = text.split_once(',')?;
+        Some([x.trim().parse().ok()?, y.trim().parse().ok()?])
+    };
+    let points: Option<Vec<[f64; 2]>> = text.split(';').map(point).collect();
+    points.ok_or_else(|| "a polygon has broken points".to_owned())
+}
+
+fn hex_color(text: &str) -> Option<[u8; 3]> {
+    let digits = text.strip_prefix('#').filter(|digits| digits.len() == 6)?;
+    let [_, red, green, blue] = u32::from_str_radix(digits, 16).ok()?.to_be_bytes();
+    Some([red, green, blue])
+}

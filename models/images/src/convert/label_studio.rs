@@ -1,0 +1,277 @@
+//! Label Studio's tasks: brushes, polygons, rectangles and ellipses.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::detect::{Source, read_json};
+use super::raster::{Area, ellipse, rectangle, rotate};
+use super::{Annotations, ConvertError, Item, Truth};
+
+#[derive(Deserialize)]
+struct StudioTask {
+    data: serde_json::Map<String, Value>,
+    #[serde(default)]
+    annotations: Vec<Answer>,
+    #[serde(default)]
+    predictions: Vec<Answer>,
+}
+
+/// The work of a person or a model on a task.
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    result: Vec<StudioRegion>,
+    #[serde(default)]
+    was_cancelled: bool,
+}
+
+#[derive(Deserialize)]
+struct StudioRegion {
+    original_width: Option<usize>,
+    original_height: Option<usize>,
+    #[serde(default)]
+    value: StudioShape,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct StudioShape {
+    format: Option<String>,
+    rle: Option<Vec<u8>>,
+    points: Option<Vec<[f64; 2]>>,
+    x: Option<f64>,
+    y: Option<f64>,
+    width: Option<f64>,
+    height: Option<f64>,
+    #[serde(rename = "radiusX")]
+    radius_x: Option<f64>,
+    #[serde(rename = "radiusY")]
+    radius_y: Option<f64>,
+    rotation: f64,
+    brushlabels: Option<Vec<String>>,
+    polygonlabels: Option<Vec<String>>,
+    rectanglelabels: Option<Vec<String>>,
+    ellipselabels: Option<Vec<String>>,
+}
+
+pub(super) fn read(source: Source<'_>) -> Result<Annotations, ConvertError> {
+    let mut annotations = Annotations::default();
+    // The order of the class file where there is one, as tasks do not list their classes.
+    for class in source.classes.iter().flat_map(|file| file.table.classes()) {
+        annotations.class(&class.name);
+    }
+    let (mut left_out, mut unanswered) = (0, 0);
+    for path in source.files("json")? {
+        let value: Value = read_json(&path)?;
+        if !value.is_array() {
+            continue;
+        }
+        let tasks: Vec<StudioTask> = serde_json::from_value(value)
+            .map_err(|source| ConvertError::Json { path: path.clone(), source })?;
+        for task in tasks {
+            let (name, image) = image(source, &path, &task)?;
+            let StudioTask { annotations: answers, predictions, .. } = task;
+            let answer = answers.into_iter().rev().find(|answer| !answer.was_cancelled);
+            let Some(answer) = answer.or_else(|| predictions.into_iter().next_back()) else {
+                unanswered += 1;
+                continue;
+            };
+            let truth = truth(
+                &path,
+                &name,
+                image.as_deref(),
+                source,
+                answer,
+                &mut annotations,
+                &mut left_out,
+            )?;
+            annotations.items.push(Item { name, image, truth });
+        }
+    }
+    if left_out > 0 {
+        let note = format!("{left_out} regions without an area or a label are left out");
+        annotations.notes.push(note);
+    }
+    if unanswered > 0 {
+        annotations.notes.push(format!("{unanswered} tasks without annotations are left out"));
+    }
+    Ok(annotations)
+}
+
+fn truth(
+    path: &Path,
+    name: &str,
+    image: Option<&Path>,
+    source: Source<'_>,
+    answer: Answer,
+    annotations: &mut Annotations,
+    left_out: &mut usize,
+) -> Result<Truth, ConvertError> {
+    let content = |reason: String| ConvertError::Content { path: path.into(), reason };
+    let mut size: Option<[usize; 2]> = None;
+    let mut shapes = Vec::new();
+    for StudioRegion { original_width, original_height, value } in answer.result {
+        let Some(own) = original_height.zip(original_width) else {
+            *left_out += 1;
+            continue;
+        };
+        let own = [own.0, own.1];
+        if *size.get_or_insert(own) != own {
+            return Err(content(format!("the regions of `{name}` are for images of two sizes")));
+        }
+        let broken = |reason: &str| content(format!("in `{name}`, {reason}"));
+        match value.label().zip(value.area(own).map_err(broken)?) {
+            Some((label, area)) => shapes.push((annotations.class(label), area)),
+            None => *left_out += 1,
+        }
+    }
+    let size = match (size, image) {
+        (Some(size), _) => size,
+        // An answer without a region: the image tells its size.
+        (None, Some(image)) => super::image_size(image, source.options.max_pixels)?,
+        (None, None) => {
+            let annotations = path.into();
+            return Err(ConvertError::MissingImage { name: name.to_owned(), annotations });
+        }
+    };
+    Ok(Truth::Shapes { size, shapes })
+}
+
+impl StudioShape {
+    fn label(&self) -> Option<&str> {
+        let labels =
+            [&self.brushlabels, &self.polygonlabels, &self.rectanglelabels, &self.ellipselabels];
+        labels.into_iter().flatten().flatten().next().map(String::as_str)
+    }
+
+    /// The area on an image; coordinates are in percent of its sides.
+    fn area(&self, [height, width]: [usize; 2]) -> Result<Option<Area>, &'static str> {
+        let across = |percent: f64| percent / 100.0 * width as f64;
+        let down = |percent: f64| percent / 100.0 * height as f64;
+        if let Some(rle) = &self.rle {
+            if self.format.as_deref().unwrap_or("rle") != "rle" {
+                return Err("a brush has another format than `rle`");
+            }
+            let pixels =
+                decode_brush(rle, height * width).ok_or("a brush has broken run lengths")?;
+            return Ok(Some(Area::Pixels { left: 0, top: 0, width, pixels }));
+        }
+        if let Some(points) = &self.points {
+            let points = points.iter().map(|[x, y]| [across(*x), down(*y)]).collect();
+            return Ok(Some(Area::Polygons(vec![points])));
+        }
+        let Some((x, y)) = self.x.zip(self.y) else { return Ok(None) };
+        let start = [across(x), down(y)];
+        if let Some((radius_x, radius_y)) = self.radius_x.zip(self.radius_y) {
+            let radii = [across(radius_x), down(radius_y)];
+            return Ok(Some(Area::Polygons(vec![ellipse(start, radii, self.rotation)])));
+        }
+        let Some((box_width, box_height)) = self.width.zip(self.height) else { return Ok(None) };
+        let end = [across(x + box_width), down(y + box_height)];
+        // Label Studio turns rectangles about their first corner.
+        Ok(Some(Area::Polygons(vec![rotate(rectangle(start, end), start, self.rotation)])))
+    }
+}
+
+/// The name of a task's image, and its file.
+fn image(
+    source: Source<'_>,
+    path: &Path,
+    task: &StudioTask,
+) -> Result<(String, Option<std::path::PathBuf>), ConvertError> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let url = task.data.get("image").and_then(text).or_else(|| task.data.values().find_map(text));
+    let url = url.ok_or_else(|| ConvertError::Content {
+        path: path.into(),
+        reason: "a task names no image in its data".to_owned(),
+    })?;
+    let name = image_name(&url);
+    if let Some(image) = source.image(&name)? {
+        return Ok((name, Some(image)));
+    }
+    // An upload gets eight digits and a dash before its name.
+    let file = name.rsplit('/').next().unwrap_or(&name);
+    if let Some((digits, original)) = file.split_once('-')
+        && digits.len() == 8
+        && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+        && let Some(image) = source.image(original)?
+    {
+        return Ok((original.to_owned(), Some(image)));
+    }
+    Ok((name, None))
+}
+
+/// The path in a URL: that of local files, `?d=PATH`, or else what follows the host, or its last part.
+fn image_name(url: &str) -> String {
+    let local = url.split_once("?d=").map(|(_, path)| path);
+    let path = local.unwrap_or_else(|| {
+        let path = url.split(['?', '#']).next().unwrap_or(url);
+        if path.contains("://") || path.starts_with("/data/") {
+            path.rsplit('/').next().unwrap_or(path)
+        } else {
+            path
+        }
+    });
+    percent_decode(path).trim_start_matches('/').to_owned()
+}
+
+fn percent_decode(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let digits = text.get(at + 1..at + 3).filter(|_| byte == b'%');
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(value) => {
+                decoded.push(value);
+                at += 3;
+            }
+            None => {
+                decoded.push(byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+/// Decodes Label Studio's run lengths of RGBA bytes packed in bits: the number of bytes, the size of
+/// a word, four sizes of lengths; then runs of one word, or single words. A pixel is in the mask if
+/// its alpha is not 0.
+fn decode_brush(bytes: &[u8], pixels: usize) -> Option<Vec<bool>> {
+    let mut at = 0;
+    let mut read = |count: usize| {
+        let mut value = 0_usize;
+        for bit in at..at + count {
+            value = value << 1 | usize::from(bytes.get(bit / 8)? >> (7 - bit % 8) & 1);
+        }
+        at += count;
+        Some(value)
+    };
+    let length = read(32)?;
+    let word = read(5)? + 1;
+    let mut sizes = [0; 4];
+    for size in &mut sizes {
+        *size = read(4)? + 1;
+    }
+    if length != pixels.checked_mul(4)? {
+        return None;
+    }
+    let mut words: Vec<u8> = Vec::with_capacity(length);
+    while words.len() < length {
+        let repeats = read(1)? == 1;
+        let size = read(2)?;
+        let count = (read(sizes[size])? + 1).min(length - words.len());
+        if repeats {
+            let value = read(word)? as u8;
+            words.resize(words.len() + count, value);
+        } else {
+            for _ in 0..count {
+                words.push(read(word)? as u8);
+            }
+        }
+    }
+    Some(words.chunks_exact(4).map(|pixel| pixel[3] != 0).collect())
+}

@@ -1,0 +1,107 @@
+//! LabelMe: a JSON file of shapes for each image.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde::Deserialize;
+
+use super::detect::{Source, read_json};
+use super::raster::{Area, ellipse, rectangle};
+use super::{Annotations, ConvertError, Item, Truth};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LabelMeFile {
+    shapes: Vec<LabelMeShape>,
+    image_path: String,
+    image_height: Option<usize>,
+    image_width: Option<usize>,
+}
+
+#[derive(Deserialize)]
+struct LabelMeShape {
+    label: String,
+    points: Vec<[f64; 2]>,
+    #[serde(default)]
+    shape_type: Option<String>,
+    #[serde(default)]
+    mask: Option<String>,
+}
+
+pub(super) fn read(source: Source<'_>) -> Result<Annotations, ConvertError> {
+    let mut annotations = Annotations::default();
+    for class in source.classes.iter().flat_map(|file| file.table.classes()) {
+        annotations.class(&class.name);
+    }
+    let mut left_out = 0;
+    for path in source.files("json")? {
+        let value: serde_json::Value = read_json(&path)?;
+        if value.get("shapes").is_none() {
+            continue;
+        }
+        let file: LabelMeFile = serde_json::from_value(value)
+            .map_err(|source| ConvertError::Json { path: path.clone(), source })?;
+        // Written on Windows too.
+        let name = file.image_path.replace('\\', "/");
+        let name = name.trim_start_matches("../").to_owned();
+        let image = source.image(&name)?;
+        let size = match (file.image_height.zip(file.image_width), &image) {
+            (Some((height, width)), _) => [height, width],
+            (None, Some(image)) => super::image_size(image, source.options.max_pixels)?,
+            (None, None) => {
+                return Err(ConvertError::MissingImage { name, annotations: path });
+            }
+        };
+        let mut shapes = Vec::new();
+        for shape in file.shapes {
+            let broken = |reason: &str| ConvertError::Content {
+                path: path.clone(),
+                reason: format!("a shape of `{}` {reason}", shape.label),
+            };
+            match shape.area().map_err(broken)? {
+                Some(area) => shapes.push((annotations.class(&shape.label), area)),
+                None => left_out += 1,
+            }
+        }
+        let name = source.index.find(&name)?.map_or(name, |image| source.index.name(image));
+        annotations.items.push(Item { name, image, truth: Truth::Shapes { size, shapes } });
+    }
+    if left_out > 0 {
+        annotations
+            .notes
+            .push(format!("{left_out} lines and points have no area and are left out"));
+    }
+    Ok(annotations)
+}
+
+impl LabelMeShape {
+    /// The area of a shape; `None` for lines and points.
+    fn area(&self) -> Result<Option<Area>, &'static str> {
+        let two = || match self.points[..] {
+            [first, second] => Ok((first, second)),
+            _ => Err("needs two points"),
+        };
+        Ok(Some(match self.shape_type.as_deref().unwrap_or("polygon") {
+            "polygon" => Area::Polygons(vec![self.points.clone()]),
+            "rectangle" => {
+                let (first, second) = two()?;
+                Area::Polygons(vec![rectangle(first, second)])
+            }
+            "circle" => {
+                let (center, edge) = two()?;
+                let radius = (edge[0] - center[0]).hypot(edge[1] - center[1]);
+                Area::Polygons(vec![ellipse(center, [radius; 2], 0.0)])
+            }
+            "mask" => {
+                let (first, _) = two()?;
+                let png = self.mask.as_deref().and_then(|mask| BASE64_STANDARD.decode(mask).ok());
+                let mask = png.and_then(|png| image::load_from_memory(&png).ok());
+                let mask = mask.ok_or("has a broken mask")?.into_luma8();
+                let width = mask.width() as usize;
+                let pixels = mask.into_raw().into_iter().map(|sample| sample > 0).collect();
+                let [left, top] = first.map(|place| place.max(0.0) as usize);
+                Area::Pixels { left, top, width, pixels }
+            }
+            _ => return Ok(None),
+        }))
+    }
+}

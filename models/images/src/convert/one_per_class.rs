@@ -1,0 +1,209 @@
+//! A mask for each class of an image: `a.car.png`, `car/a.png`, `a/car.png`, or Label Studio's
+//! `task-1-annotation-1-by-1-tag-car-0.png`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::detect::Source;
+use super::image_index::files;
+use super::{Annotations, ConvertError, Item, Truth};
+use crate::dataset::is_image_path;
+use crate::mask::{Mask, MaskSamples};
+
+/// Letters between the parts of a name.
+const SEPARATORS: [char; 6] = ['/', '.', '_', '-', ' ', '+'];
+
+/// A mask with the image and the class that its name gives.
+struct Layer {
+    path: PathBuf,
+    /// Stem of the image below its folder, or the number of its task.
+    image: String,
+    class: String,
+}
+
+pub(super) fn read(source: Source<'_>) -> Result<Annotations, ConvertError> {
+    let folder = ["labels", "masks"].map(|name| source.input.join(name));
+    let folder = folder.iter().find(|folder| folder.is_dir()).unwrap_or(&folder[0]);
+    let masks: Vec<PathBuf> =
+        files(folder, &[])?.into_iter().filter(|path| is_image_path(path)).collect();
+    let images = source.index.all();
+    let stems: Vec<String> = images
+        .iter()
+        .map(|image| {
+            Path::new(&source.index.name(image)).with_extension("").to_string_lossy().into_owned()
+        })
+        .collect();
+    let below = |path: &Path| {
+        path.strip_prefix(folder).unwrap_or(path).with_extension("").to_string_lossy().into_owned()
+    };
+    let mut annotations = Annotations::default();
+    let tasks: Option<Vec<Layer>> =
+        masks.iter().map(|path| task_layer(path, &below(path))).collect();
+    let layers = match tasks {
+        Some(layers) if !layers.is_empty() => by_task(source, layers, &stems, &mut annotations)?,
+        _ => {
+            let known = source.classes.map(|file| &file.table);
+            let known: Vec<&str> = known
+                .iter()
+                .flat_map(|table| table.classes())
+                .map(|class| class.name.as_str())
+                .collect();
+            let layer = |path: &PathBuf| named_layer(path, &below(path), &stems, &known);
+            masks.iter().map(layer).collect::<Result<_, _>>()?
+        }
+    };
+    for class in source.classes.iter().flat_map(|file| file.table.classes()) {
+        annotations.class(&class.name);
+    }
+    let names: BTreeSet<&str> = layers.iter().map(|layer| layer.class.as_str()).collect();
+    for name in names {
+        annotations.class(name);
+    }
+    let mut by_image: BTreeMap<&str, Vec<(u8, PathBuf)>> = BTreeMap::new();
+    for layer in &layers {
+        let class = annotations.class(&layer.class);
+        by_image.entry(&layer.image).or_default().push((class, layer.path.clone()));
+    }
+    let mut bare = 0;
+    for (image, stem) in images.into_iter().zip(&stems) {
+        let Some(mut layers) = by_image.remove(stem.as_str()) else {
+            bare += 1;
+            continue;
+        };
+        // In the order of the classes, so that the later class counts where masks overlap.
+        layers.sort();
+        let truth = Truth::Layers { layers, least: source.options.threshold };
+        let name = source.index.name(image);
+        annotations.items.push(Item { name, image: Some(image.into()), truth });
+    }
+    if bare > 0 {
+        annotations.notes.push(format!("{bare} images without a mask are left out"));
+    }
+    Ok(annotations)
+}
+
+/// Parses a name of Label Studio: `task-N-annotation-M-by-K-tag-CLASS-I`.
+fn task_layer(path: &Path, name: &str) -> Option<Layer> {
+    let file = name.rsplit('/').next()?;
+    let (task, rest) = file.strip_prefix("task-")?.split_once('-')?;
+    let (_, tag) = rest.split_once("-tag-")?;
+    let (class, index) = tag.rsplit_once('-')?;
+    let numbers = task.parse::<u64>().is_ok() && index.parse::<u64>().is_ok();
+    numbers.then(|| Layer { path: path.into(), image: task.to_owned(), class: class.to_owned() })
+}
+
+/// Gives tasks their images in order: their names tell no more.
+fn by_task(
+    source: Source<'_>,
+    layers: Vec<Layer>,
+    stems: &[String],
+    annotations: &mut Annotations,
+) -> Result<Vec<Layer>, ConvertError> {
+    let number = |layer: &Layer| layer.image.parse::<u64>().unwrap_or_default();
+    let tasks: BTreeSet<u64> = layers.iter().map(number).collect();
+    if tasks.len() != stems.len() {
+        return Err(ConvertError::Content {
+            path: source.input.into(),
+            reason: format!(
+                "the masks are of {} tasks and there are {} images, so that their order does not \
+                 tell which belong together; export Label Studio's JSON",
+                tasks.len(),
+                stems.len()
+            ),
+        });
+    }
+    let images: BTreeMap<u64, &String> = tasks.into_iter().zip(stems).collect();
+    let pairs: Vec<String> =
+        images.iter().take(3).map(|(task, stem)| format!("task {task} is {stem}")).collect();
+    annotations.notes.push(format!(
+        "tasks and images are paired in order, as their names tell no more: {}; Label Studio's JSON \
+         would tell",
+        pairs.join(", ")
+    ));
+    let with_image = |layer: Layer| {
+        let image = images.get(&number(&layer)).map_or_else(String::new, ToString::to_string);
+        Layer { image, ..layer }
+    };
+    Ok(layers.into_iter().map(with_image).collect())
+}
+
+/// Finds image and class in a name that holds both.
+fn named_layer(
+    path: &Path,
+    name: &str,
+    stems: &[String],
+    known: &[&str],
+) -> Result<Layer, ConvertError> {
+    let content = |reason: String| ConvertError::Content { path: path.into(), reason };
+    let mut found: Vec<(&String, String)> =
+        stems.iter().filter_map(|stem| Some((stem, without(name, stem)?))).collect();
+    // The longest: `street 10` is no mask of `street`.
+    found.sort_by_key(|(stem, _)| std::cmp::Reverse(stem.len()));
+    let (stem, rest) = match &found[..] {
+        [] => return Err(content("is named after no image".to_owned())),
+        [(first, _), (second, _), ..] if first.len() == second.len() => {
+            return Err(content(format!("may be a mask of `{first}` or of `{second}`")));
+        }
+        [(stem, rest), ..] => (*stem, rest),
+    };
+    let mut classes: Vec<&&str> =
+        known.iter().filter(|class| without(rest, class).is_some()).collect();
+    classes.sort_by_key(|class| std::cmp::Reverse(class.len()));
+    let class = match classes.first() {
+        Some(class) => class.to_string(),
+        None if known.is_empty() && !rest.is_empty() => rest.clone(),
+        None => {
+            return Err(content(format!("names none of the classes {}", known.join(", "))));
+        }
+    };
+    Ok(Layer { path: path.into(), image: stem.clone(), class })
+}
+
+/// A name without a part of it that begins and ends at separators, whatever its case and spaces.
+fn without(name: &str, part: &str) -> Option<String> {
+    let plain = |text: &str| text.to_lowercase().replace([' ', '-'], "_");
+    let (plain_name, plain_part) = (plain(name), plain(part));
+    if plain_name.len() != name.len() || plain_part.is_empty() {
+        return None;
+    }
+    let ends = |text: &str| text.is_empty() || text.ends_with(SEPARATORS);
+    let starts = |text: &str| text.is_empty() || text.starts_with(SEPARATORS);
+    let (at, _) = plain_name
+        .match_indices(&plain_part)
+        .find(|(at, _)| ends(&plain_name[..*at]) && starts(&plain_name[at + plain_part.len()..]))?;
+    let before = name.get(..at)?.trim_matches(SEPARATORS);
+    let after = name.get(at + plain_part.len()..)?.trim_matches(SEPARATORS);
+    Some([before, after].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/"))
+}
+
+/// Size of a mask of one class, and true for its pixels. It has one value besides black.
+pub(super) fn set_pixels(
+    path: &Path,
+    max_pixels: u64,
+) -> Result<([usize; 2], Vec<bool>), ConvertError> {
+    let mask = Mask::read(path, max_pixels)?;
+    let size = mask.size();
+    let values: Vec<u32> = match mask.samples {
+        MaskSamples::Ids(ids) => ids.into_iter().map(u32::from).collect(),
+        MaskSamples::WideIds(ids) => ids.into_iter().map(u32::from).collect(),
+        MaskSamples::Indexed { indices, .. } => indices.into_iter().map(u32::from).collect(),
+        MaskSamples::Colors(colors) => {
+            let number = |[red, green, blue]: [u8; 3]| u32::from_be_bytes([0, red, green, blue]);
+            colors.into_iter().map(number).collect()
+        }
+    };
+    let found: BTreeSet<u32> = values.iter().copied().filter(|value| *value != 0).collect();
+    if found.len() > 1 {
+        let listed: Vec<String> = found.iter().take(4).map(ToString::to_string).collect();
+        return Err(ConvertError::Content {
+            path: path.into(),
+            reason: format!(
+                "holds {} values besides 0, such as {}, where a mask of one class has one; give \
+                 --threshold",
+                found.len(),
+                listed.join(", ")
+            ),
+        });
+    }
+    Ok((size, values.into_iter().map(|value| value != 0).collect()))
+}

@@ -1,0 +1,143 @@
+//! Samples of a list: which image and which label a line means.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::{Dataset, DatasetError, Sample, existing_label};
+use crate::list::{self, IMAGE_FOLDERS, LineContent, ListLine, ListResolver, ListedFile};
+
+/// Reads the lines of one list.
+pub(super) struct ListReader<'a> {
+    dataset: Dataset,
+    root: &'a Path,
+    list: &'a Path,
+    resolver: ListResolver<'a>,
+}
+
+impl<'a> ListReader<'a> {
+    pub(super) fn new(dataset: Dataset, root: &'a Path, list: &'a Path) -> Self {
+        Self { dataset, root, list, resolver: ListResolver::new(root, &IMAGE_FOLDERS) }
+    }
+
+    /// The files that a line means, all of which must exist; without a label unless `labeled`.
+    pub(super) fn sample(
+        &mut self,
+        line: &ListLine,
+        labeled: bool,
+    ) -> Result<Sample, DatasetError> {
+        let (first, second) = self.columns(line)?;
+        let label = second.as_deref().filter(|_| labeled).map(|label| self.given_label(label));
+        let label = label.transpose()?;
+        let image = match self.image(line, &first) {
+            Err(error @ DatasetError::Missing { .. }) if labeled && label.is_none() => {
+                // Where the label is missing too, it is named: its path is the less obvious one.
+                let usual = self.dataset.image(first.as_os_str());
+                return Err(match self.derived_label(line, &usual) {
+                    Err(other @ DatasetError::MissingLabel { .. }) => other,
+                    _ => error,
+                });
+            }
+            image => image?,
+        };
+        let label = match label {
+            None if labeled => Some(self.derived_label(line, &image)?),
+            other => other,
+        };
+        Ok(Sample { image: self.root.join(image), label })
+    }
+
+    fn malformed(&self, line: &ListLine, reason: impl Into<String>) -> DatasetError {
+        let text = match &line.content {
+            LineContent::Text(text) => text.to_string_lossy().into_owned(),
+            LineContent::Object(object) => object.image.display().to_string(),
+        };
+        DatasetError::Line {
+            list: self.list.into(),
+            line: line.number,
+            text,
+            reason: reason.into(),
+        }
+    }
+
+    /// Splits a line at tabs, or else at spaces, unless the whole line means an image.
+    fn columns(&mut self, line: &ListLine) -> Result<(PathBuf, Option<PathBuf>), DatasetError> {
+        let text = match &line.content {
+            LineContent::Object(object) => return Ok((object.image.clone(), object.label.clone())),
+            LineContent::Text(text) => text,
+        };
+        let path = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes.trim_ascii()));
+        let bytes = text.as_bytes();
+        let is_space = |byte: &u8| byte.is_ascii_whitespace();
+        let root = self.root;
+        let is_file = |path: &Path| root.join(path).is_file();
+        let tabs = bytes.contains(&b'\t');
+        let split = |at: &u8| if tabs { *at == b'\t' } else { is_space(at) };
+        let columns: Vec<PathBuf> =
+            bytes.split(split).map(path).filter(|column| !column.as_os_str().is_empty()).collect();
+        match &columns[..] {
+            _ if !tabs && columns.len() > 1 && is_file(&self.dataset.image(text)) => {
+                return Ok((text.into(), None));
+            }
+            [first] => return Ok((first.clone(), None)),
+            [first, second] if tabs || is_file(first) => {
+                return Ok((first.clone(), Some(second.clone())));
+            }
+            _ if matches!(self.resolver.image(text), ListedFile::Found(_)) => {
+                return Ok((text.into(), None));
+            }
+            [first, second] => return Ok((first.clone(), Some(second.clone()))),
+            _ => {}
+        }
+        // Names with spaces, parted where both sides are files.
+        let parts = (0..bytes.len()).filter(|&at| is_space(&bytes[at]));
+        let parts = parts.map(|at| (path(&bytes[..at]), path(&bytes[at..])));
+        parts
+            .filter(|_| !tabs)
+            .find(|(first, second)| is_file(first) && is_file(second))
+            .map(|(first, second)| (first, Some(second)))
+            .ok_or_else(|| {
+                let reason = "has more than two columns; put a tab between them if names hold \
+                              spaces";
+                self.malformed(line, reason)
+            })
+    }
+
+    /// Path of an image below the root.
+    fn image(&mut self, line: &ListLine, text: &Path) -> Result<PathBuf, DatasetError> {
+        let usual = self.dataset.image(text.as_os_str());
+        if self.root.join(&usual).is_file() {
+            return Ok(usual);
+        }
+        match self.resolver.image(text.as_os_str()) {
+            ListedFile::Found(image) => Ok(image),
+            ListedFile::Ambiguous(images) => {
+                let images: Vec<String> =
+                    images.iter().map(|image| format!("`{}`", image.display())).collect();
+                Err(self.malformed(line, format!("could be {}: write one", images.join(" or "))))
+            }
+            ListedFile::Missing(Some(near)) => {
+                Err(self.malformed(line, format!("is missing, but `{}` is there", near.display())))
+            }
+            ListedFile::Missing(None) => {
+                Err(DatasetError::Missing { path: self.root.join(usual), list: self.list.into() })
+            }
+        }
+    }
+
+    fn given_label(&mut self, text: &Path) -> Result<PathBuf, DatasetError> {
+        let label = match text.to_str() {
+            Some(text) => text.replace("_gtFine_labelTrainIds.", "_gtFine_labelIds.").into(),
+            None => text.to_owned(),
+        };
+        existing_label(self.root.join(label), self.list, &mut self.resolver)
+    }
+
+    fn derived_label(&mut self, line: &ListLine, image: &Path) -> Result<PathBuf, DatasetError> {
+        let below = list::below(self.root, image);
+        match below.and_then(|below| self.dataset.label(self.root, &below)) {
+            Some(label) => existing_label(label, self.list, &mut self.resolver),
+            None => Err(self.malformed(line, "has no label column")),
+        }
+    }
+}

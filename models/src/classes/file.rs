@@ -1,0 +1,412 @@
+//! Class files: `classes.txt` and JSON lists of classes.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::{Class, ClassError, ClassTable, IGNORE_INDEX, voc_color};
+use crate::errors::FileError;
+
+/// Classes of a data set, with the ids of its label files that count for nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClassFile {
+    /// The classes.
+    pub table: ClassTable,
+    /// By train id: true for a color of the file, false for a chosen one.
+    pub given_colors: Vec<bool>,
+    /// Ids that count for nothing, in the order of the file. 255 counts for nothing too, unless it
+    /// is a class.
+    pub ignored: Vec<IgnoredIds>,
+    /// True if every id that is no class counts for nothing.
+    pub ignores_rest: bool,
+}
+
+/// Ids that count for nothing: a line such as `0 ignore`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IgnoredIds {
+    /// First and last id.
+    pub ids: (u8, u8),
+    /// RGB of these pixels in colored masks, if the line gives it.
+    pub color: Option<[u8; 3]>,
+}
+
+impl From<ClassTable> for ClassFile {
+    /// A table all of whose colors are meant.
+    fn from(table: ClassTable) -> Self {
+        let given_colors = vec![true; table.count()];
+        Self { table, given_colors, ignored: Vec::new(), ignores_rest: false }
+    }
+}
+
+impl ClassFile {
+    /// Returns the built-in table `cityscapes`, `camvid` or `voc`, or loads a file.
+    ///
+    /// A `.json` file holds a list of names or of objects `{name, color, source_id, ignore}`, the
+    /// last three optional; for other files see [`parse`](Self::parse).
+    pub fn load(name: &Path) -> Result<Self, ClassError> {
+        match name.to_str() {
+            Some("cityscapes") => return Ok(ClassTable::cityscapes().into()),
+            Some("camvid") => return Ok(ClassTable::camvid().into()),
+            Some("voc") => return Ok(ClassTable::voc().into()),
+            _ if !name.is_file() => return Err(ClassError::Absent(name.into())),
+            _ => {}
+        }
+        let text = std::fs::read_to_string(name).map_err(FileError::at(name))?;
+        let file = if name.extension().is_some_and(|extension| extension == "json") {
+            let classes: Vec<JsonClass> = serde_json::from_str(&text)
+                .map_err(|source| ClassError::Json { path: name.into(), source })?;
+            Self::from_json(classes)
+        } else {
+            Self::parse(&text)
+        };
+        file.map_err(|error| ClassError::Table { path: name.into(), source: error.into() })
+    }
+
+    /// Parses a class file: `id name` on each line, in order of train ids, with a color as
+    /// `red green blue` or `#rrggbb` behind the name if it is given. Names may contain spaces, and
+    /// `#` starts a comment.
+    ///
+    /// Where the name is `ignore` or `-`, or ends with the word `ignore`, the id counts for nothing;
+    /// there the id may be a list such as `0,90-99`, or `*` for every id that is no class.
+    ///
+    /// ```
+    /// use protoseg_models::classes::ClassFile;
+    ///
+    /// let file = ClassFile::parse("0 void ignore\n1 road #804080\n255 crack\n")?;
+    /// assert_eq!(file.table.count(), 2);
+    /// assert_eq!(file.given_colors, [true, false]);
+    /// assert!(file.is_ignored(0) && !file.is_ignored(255));
+    /// # Ok::<(), protoseg_models::classes::ClassError>(())
+    /// ```
+    pub fn parse(text: &str) -> Result<Self, ClassError> {
+        let mut lines = Vec::new();
+        for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+            let malformed = || ClassError::Line(index + 1, line.trim().to_owned());
+            let (line, hex) = split_comment(line).ok_or_else(malformed)?;
+            if line.is_empty() {
+                continue;
+            }
+            lines.push(Line::parse(line, hex).ok_or_else(malformed)?);
+        }
+        Self::from_lines(lines)
+    }
+
+    fn from_json(classes: Vec<JsonClass>) -> Result<Self, ClassError> {
+        // Before indices are converted to ids.
+        if classes.len() > 256 {
+            return Err(ClassError::Count(classes.len()));
+        }
+        let mut lines = Vec::new();
+        for (index, class) in (0..=u8::MAX).zip(classes) {
+            let (name, color, source_id, ignore) = match class {
+                JsonClass::Name(name) => (name, None, None, None),
+                JsonClass::Class { name, color, source_id, ignore } => {
+                    (name, color, source_id, ignore)
+                }
+            };
+            let color = match color {
+                None => None,
+                Some(JsonColor::Rgb(color)) => Some(color),
+                Some(JsonColor::Hex(text)) => {
+                    let digits = text.strip_prefix('#').and_then(hex_color);
+                    Some(digits.ok_or_else(|| ClassError::Line(usize::from(index) + 1, text))?)
+                }
+            };
+            let id = source_id.unwrap_or(index);
+            let ids = Ids::Range(id, id);
+            let line = match ignore {
+                Some(true) => Line::Ignored { ids: vec![ids], color },
+                Some(false) => Line::Class { id, name, color },
+                None => Line::new(vec![ids], name, color)
+                    .ok_or_else(|| ClassError::Line(usize::from(index) + 1, String::new()))?,
+            };
+            lines.push(line);
+        }
+        Self::from_lines(lines)
+    }
+
+    fn from_lines(lines: Vec<Line>) -> Result<Self, ClassError> {
+        let (mut classes, mut given_colors) = (Vec::new(), Vec::new());
+        let (mut ignored, mut ignores_rest) = (Vec::new(), false);
+        for line in lines {
+            match line {
+                Line::Class { id, name, color } => {
+                    given_colors.push(color.is_some());
+                    let color = color.unwrap_or_else(|| voc_color(classes.len()));
+                    classes.push(Class { name, color, source_id: id });
+                }
+                Line::Ignored { ids, color } => {
+                    for ids in ids {
+                        match ids {
+                            Ids::Range(first, last) => {
+                                ignored.push(IgnoredIds { ids: (first, last), color });
+                            }
+                            Ids::Rest => ignores_rest = true,
+                        }
+                    }
+                }
+            }
+        }
+        let file =
+            Self { table: ClassTable::try_from(classes)?, given_colors, ignored, ignores_rest };
+        let is_listed =
+            |class: &&Class| file.ignored.iter().any(|ignored| ignored.holds(class.source_id));
+        match file.table.classes().iter().find(is_listed) {
+            Some(class) => {
+                Err(ClassError::Ignored { class: class.name.clone(), id: class.source_id })
+            }
+            None => Ok(file),
+        }
+    }
+
+    /// Returns true if pixels of an id count for nothing.
+    pub fn is_ignored(&self, id: u8) -> bool {
+        let is_class = self.table.classes().iter().any(|class| class.source_id == id);
+        let listed = || self.ignored.iter().any(|ignored| ignored.holds(id));
+        !is_class && (id == IGNORE_INDEX || self.ignores_rest || listed())
+    }
+
+    /// Returns the color that the file gives to a class, by train id.
+    pub fn color(&self, train_id: usize) -> Option<[u8; 3]> {
+        let given = self.given_colors.get(train_id).copied().unwrap_or_default();
+        self.table.classes().get(train_id).filter(|_| given).map(|class| class.color)
+    }
+
+    /// Describes the ids that the file ignores, such as `0, 90-99`; `None` if it lists none.
+    pub fn ignored_text(&self) -> Option<String> {
+        let range = |ignored: &IgnoredIds| match ignored.ids {
+            (first, last) if first == last => first.to_string(),
+            (first, last) => format!("{first}-{last}"),
+        };
+        let listed = self.ignored.iter().map(range);
+        let rest = self.ignores_rest.then(|| "every id that is no class".to_owned());
+        let ids: Vec<String> = listed.chain(rest).collect();
+        (!ids.is_empty()).then(|| ids.join(", "))
+    }
+}
+
+impl IgnoredIds {
+    fn holds(&self, id: u8) -> bool {
+        (self.ids.0..=self.ids.1).contains(&id)
+    }
+}
+
+/// A class in a JSON file.
+#[derive(Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+enum JsonClass {
+    Name(String),
+    Class { name: String, color: Option<JsonColor>, source_id: Option<u8>, ignore: Option<bool> },
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum JsonColor {
+    Rgb([u8; 3]),
+    Hex(String),
+}
+
+/// Returns true for names of pixels that count for nothing.
+pub(super) fn means_void(name: &str) -> bool {
+    let name = name.to_lowercase();
+    let named = ["void", "don't care", "dont care", "dontcare"].contains(&name.as_str());
+    named || name.starts_with("unlabel")
+}
+
+/// A line of a class file.
+enum Line {
+    Class { id: u8, name: String, color: Option<[u8; 3]> },
+    Ignored { ids: Vec<Ids>, color: Option<[u8; 3]> },
+}
+
+/// Ids at the start of a line.
+enum Ids {
+    Range(u8, u8),
+    Rest,
+}
+
+impl Line {
+    /// Parses a line without its comment; `hex` is a color behind it.
+    fn parse(line: &str, hex: Option<[u8; 3]>) -> Option<Self> {
+        let mut words = line.split_whitespace();
+        let ids = words.next()?.split(',').map(Ids::parse).collect::<Option<Vec<Ids>>>()?;
+        let mut words: Vec<&str> = words.collect();
+        let color = match hex {
+            Some(color) => Some(color),
+            None => take_color(&mut words)?,
+        };
+        Self::new(ids, words.join(" "), color)
+    }
+
+    fn new(ids: Vec<Ids>, name: String, color: Option<[u8; 3]>) -> Option<Self> {
+        let lower = name.to_lowercase();
+        let last = lower.rsplit(' ').next()?;
+        let ignored = matches!(last, "ignore" | "ignored") || lower == "-";
+        match ids[..] {
+            _ if ignored => Some(Self::Ignored { ids, color }),
+            [Ids::Range(IGNORE_INDEX, IGNORE_INDEX)] if means_void(&name) => {
+                Some(Self::Ignored { ids, color })
+            }
+            [Ids::Range(id, last)] if id == last && !name.is_empty() => {
+                Some(Self::Class { id, name, color })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Ids {
+    fn parse(text: &str) -> Option<Self> {
+        if text == "*" {
+            return Some(Self::Rest);
+        }
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+        (first <= last).then_some(Self::Range(first, last))
+    }
+}
+
+/// Removes the color from the end of the words behind the id: three numbers, or three with commas
+/// between them. `None` if it is out of range.
+fn take_color(words: &mut Vec<&str>) -> Option<Option<[u8; 3]>> {
+    let color = |[red, green, blue]: [&str; 3]| {
+        Some([red.parse().ok()?, green.parse().ok()?, blue.parse().ok()?])
+    };
+    let is_number = |word: &str| word.parse::<f64>().is_ok();
+    if let Some(last) = words.last()
+        && let [red, green, blue] = last.split(',').collect::<Vec<_>>()[..]
+        && [red, green, blue].into_iter().all(is_number)
+        && words.len() > 1
+    {
+        words.pop();
+        return Some(Some(color([red, green, blue])?));
+    }
+    match words.split_last_chunk() {
+        Some((name, &tail)) if !name.is_empty() && tail.into_iter().all(is_number) => {
+            let color = color(tail)?;
+            words.truncate(words.len() - 3);
+            Some(Some(color))
+        }
+        _ => Some(None),
+    }
+}
+
+/// Splits a line at its comment. `#rrggbb` behind a name is a color, and no comment. `None` if the
+/// line cannot be read.
+fn split_comment(line: &str) -> Option<(&str, Option<[u8; 3]>)> {
+    let Some((before, after)) = line.split_once('#') else { return Some((line.trim(), None)) };
+    let end = after.find(char::is_whitespace).unwrap_or(after.len());
+    let (digits, rest) = after.split_at(end);
+    let behind_name =
+        before.ends_with(char::is_whitespace) && before.split_whitespace().count() > 1;
+    let is_hex = digits.chars().all(|digit| digit.is_ascii_hexdigit());
+    if !behind_name || !is_hex || !matches!(digits.len(), 3 | 4 | 6 | 8) {
+        return Some((before.trim(), None));
+    }
+    let rest = rest.trim();
+    if rest.is_empty() || rest.starts_with('#') {
+        return Some((before.trim(), Some(hex_color(digits)?)));
+    }
+    // A word such as `#facade` starts a comment; with a digit in it, it is a color in a wrong place.
+    let is_word = !digits.contains(|digit: char| digit.is_ascii_digit());
+    is_word.then(|| (before.trim(), None))
+}
+
+/// Parses `rrggbb` or `rgb`.
+fn hex_color(digits: &str) -> Option<[u8; 3]> {
+    let number = u32::from_str_radix(digits, 16).ok()?;
+    let [_, red, green, blue] = number.to_be_bytes();
+    match digits.len() {
+        6 => Some([red, green, blue]),
+        3 => Some([8, 4, 0].map(|shift| (number >> shift & 15) as u8 * 17)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_file_is_parsed_and_its_faults_are_named() {
+        let table = ClassTable::parse("# land\n3 open water 0 0 255\n\n9 field # crops\n").unwrap();
+        assert_eq!(
+            table.classes()[0],
+            Class { name: "open water".into(), color: [0, 0, 255], source_id: 3 }
+        );
+        assert_eq!((table.classes()[1].name.as_str(), table.train_ids()[9]), ("field", 1));
+        let error = |text: &str| ClassTable::parse(text).unwrap_err();
+        let line = error("1 a\n2 b\nthree c");
+        assert!(matches!(&line, ClassError::Line(3, text) if text == "three c"), "{line}");
+        assert!(matches!(error("1 a\n1 b"), ClassError::Duplicate { .. }));
+        assert!(matches!(error("1 a"), ClassError::Count(1)));
+        assert_eq!(ClassTable::parse(&table.text()).unwrap(), table);
+        assert_eq!(ClassTable::parse("\u{feff}1 a\r\n2 b\r\n").unwrap().count(), 2);
+        for text in ["256 a", "-1 a", "0 a 300 0 0", "0 a 0.5 0 0", "0 a #12345678", "0,1 a", "0"] {
+            let error = error(&format!("{text}\n1 b"));
+            assert!(matches!(error, ClassError::Line(1, _)), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn ids_are_ignored_in_every_spelling() {
+        for line in ["0 ignore", "0 -", "0 Void ignore", "0 - ignore", "0 void IGNORED 0 0 0"] {
+            let file = ClassFile::parse(&format!("{line}\n1 a\n2 b")).unwrap();
+            assert!(file.is_ignored(0) && !file.is_ignored(1) && file.is_ignored(255), "{line}");
+            assert_eq!((file.table.count(), file.ignored_text().unwrap().as_str()), (2, "0"));
+        }
+        let file = ClassFile::parse("1 a\n2 b\n0,77,90-99 ignore\n255 void 224 224 192").unwrap();
+        assert_eq!(file.ignored_text().unwrap(), "0, 77, 90-99, 255");
+        assert!(file.is_ignored(95) && !file.is_ignored(100));
+        assert_eq!(file.ignored[3].color, Some([224, 224, 192]));
+        let rest = ClassFile::parse("1 a\n255 b\n* ignore").unwrap();
+        assert!(rest.is_ignored(200) && !rest.is_ignored(255) && !rest.is_ignored(1));
+        let error = ClassFile::parse("1 a\n2 b\n0-1 ignore").unwrap_err().to_string();
+        assert!(error.contains("class `a` has the id 1, which another line ignores"), "{error}");
+        // Learned, but pointed at.
+        let file = ClassFile::parse("0 void\n1 a").unwrap();
+        assert_eq!(file.table.named_like_void().count(), 1);
+    }
+
+    #[test]
+    fn colors_have_several_spellings() {
+        let colors = |line: &str| {
+            let file = ClassFile::parse(&format!("{line}\n9 other")).unwrap();
+            (file.table.classes()[0].name.clone(), file.color(0))
+        };
+        let red = ("big road".to_owned(), Some([255, 0, 16]));
+        for line in ["#ff0010", "#FF0010 # asphalt", "255 0 16", "255,0,16 # #000000"] {
+            assert_eq!(colors(&format!("0 big road {line}")), red, "{line}");
+        }
+        assert_eq!(colors("0 road #f00"), ("road".to_owned(), Some([255, 0, 0])));
+        for line in ["0 road # ff0010", "0 road #crops", "0 road #facade of houses", "0 road"] {
+            assert_eq!(colors(line), ("road".to_owned(), None), "{line}");
+        }
+        assert!(ClassFile::parse("0 road #ff0010 asphalt\n1 b").is_err());
+    }
+
+    #[test]
+    fn tables_are_loaded_by_name_and_from_both_kinds_of_files() {
+        assert_eq!(ClassTable::load(Path::new("voc")).unwrap(), ClassTable::voc());
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            ClassFile::load(&path)
+        };
+        let text = write("classes.txt", "7 road 128 64 128\n1 sky 0 0 255\n0 void ignore").unwrap();
+        let json = r##"[{"name": "road", "color": [128, 64, 128], "source_id": 7},
+            {"name": "sky", "color": "#0000ff", "source_id": 1},
+            {"name": "void", "source_id": 0, "ignore": true}]"##;
+        assert_eq!(write("classes.json", json).unwrap(), text);
+        let names = write("names.json", r#"["a", "b", {"name": "c"}]"#).unwrap().table;
+        assert_eq!((names.count(), names.classes()[2].source_id), (3, 2));
+        let one = write("one.json", r#"["a"]"#).unwrap_err().to_string();
+        assert!(one.contains("one.json") && one.contains("2 to 255"), "{one}");
+        let strange = write("strange.json", r#"{"a": 1}"#).unwrap_err().to_string();
+        assert!(strange.contains("strange.json is not a list of classes"), "{strange}");
+        assert!(write("bad.txt", "road").unwrap_err().to_string().contains("line 1"));
+        let absent = ClassTable::load(&folder.path().join("none.txt")).unwrap_err().to_string();
+        assert!(absent.contains("cityscapes, camvid or voc"), "{absent}");
+    }
+}
