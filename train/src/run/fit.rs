@@ -332,7 +332,7 @@ impl Trainer<'_> {
     ) -> Result<bool> {
         // Statistics and prototypes take minutes on large data, and cannot be saved halfway.
         if done > first {
-            self.save(done)?;
+            self.save(done).with_context(|| format!("the warm-up ended after step {done}"))?;
         }
         let ending = WarmupEnd {
             builder,

@@ -10,7 +10,7 @@ use protoseg_models::checkpoint::Checkpoint;
 const SHORT: [&str; 6] = [
     "steps=2",
     "warmup_steps=2",
-    "synthetic_size=[512, 1024]",
+    "synthetic_size=[256, 512]",
     "synthetic_validation=1",
     "synthetic_unlabeled=0",
     "window=512:512",

@@ -12,7 +12,7 @@ fn a_loss_that_is_not_finite_is_named_with_its_step_and_images() {
         "learning_rate=10",
         "head_multiplier=1000",
         "mode=prototype",
-        "warmup_steps=2",
+        "warmup_steps=20",
     ];
     let output = command(&path("run"), &wild, &[]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
