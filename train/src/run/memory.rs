@@ -98,8 +98,17 @@ pub struct OutOfMemory {
 
 /// Returns the peak resident memory of the process in bytes; None where `/proc` does not tell.
 pub fn peak() -> Option<u64> {
+    status("VmHWM:")
+}
+
+/// Returns the resident memory of the process in bytes; None where `/proc` does not tell.
+pub fn resident() -> Option<u64> {
+    status("VmRSS:")
+}
+
+fn status(key: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
@@ -148,6 +157,6 @@ mod tests {
 
     #[test]
     fn peak_memory_is_known() {
-        assert!(peak().unwrap() > 1 << 20);
+        assert!(peak() >= resident() && resident().unwrap() > 1 << 20);
     }
 }

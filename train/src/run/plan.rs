@@ -22,7 +22,6 @@ use crate::method::prototype_init::feature_node;
 use crate::method::prototypes::{PrototypeSettings, Prototypes};
 use crate::method::schedule::Schedule;
 use crate::method::step::Learner;
-use crate::run::memory;
 use crate::run::rehearsal::{PhaseCosts, Rehearsal};
 use crate::streams::PROTOTYPE_INIT;
 
@@ -75,7 +74,7 @@ pub fn measure_cost(learner: &Learner, images: &PlannedImages) -> Result<RunCost
     let unlabeled = caches.unlabeled.as_ref().zip(census.unlabeled.as_ref());
     let growth = caches.labeled.growth(&census.labeled.sizes)
         + unlabeled.map_or(0, |(cache, facts)| cache.growth(&facts.sizes));
-    let memory = memory::peak().map(|peak| peak + growth as u64);
+    let memory = phases.memory.map(|peak| peak + growth as u64);
     Ok(RunCost { warmup, after_warmup, phases, memory })
 }
 
@@ -221,7 +220,7 @@ fn expectation(config: &Config, schedule: Schedule, cost: RunCost) -> String {
     let after_warmup = cost.after_warmup.as_secs_f64();
     let steps =
         warmup * schedule.warmup as f64 + after_warmup * (schedule.steps - schedule.warmup) as f64;
-    let PhaseCosts { scoring, prototypes, calibration } = cost.phases;
+    let PhaseCosts { scoring, prototypes, calibration, .. } = cost.phases;
     let scorings = match config.eval_every {
         0 => 1,
         every => 1 + (schedule.steps - 1) / every,

@@ -42,7 +42,14 @@ fn the_plan_says_how_crops_are_changed_and_unknown_classes_are_refused() {
         let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/synthetic.toml");
         let root = format!("root={}", path("data").display());
         let fixed = ["data=folder", &root, "labeled=all.txt", "mode=supervised", "crop=64"];
-        let more = ["batch=2", "steps=2", "warmup_steps=2", "calibration_images=0", "window="];
+        let more = [
+            "batch=2",
+            "steps=2",
+            "warmup_steps=2",
+            "calibration_images=0",
+            "window=",
+            "pretrained=",
+        ];
         let mut command = Command::new(env!("CARGO_BIN_EXE_protoseg-train"));
         command.arg(config).args(["--threads", "1", "--dry-run", "--out"]).arg(path("run"));
         for setting in fixed.iter().chain(&more).chain(settings) {

@@ -83,7 +83,8 @@ fn files_that_changed_since_the_run_began_are_noticed_and_may_be_accepted() {
 #[test]
 fn a_folder_holds_one_run_at_a_time() {
     let (_folder, path) = folder();
-    let settings = ["steps=100000", "warmup_steps=2"];
+    // In its warm-up, the run has saved nothing yet.
+    let settings = ["steps=100000", "warmup_steps=100000"];
     let mut child = command(&path("run"), &settings, &[])
         .stderr(Stdio::null())
         .stdout(Stdio::null())
