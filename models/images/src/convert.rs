@@ -245,7 +245,8 @@ impl Conversion {
             .clone()
             .or_else(|| Some(folder_of(input).join("classes.txt")).filter(|path| path.is_file()));
         let file = own_classes.as_deref().map(ClassFile::load).transpose()?;
-        let source = detect::Source { input, options, index: &index, classes: file.as_ref() };
+        let source =
+            detect::AnnotationSource { input, options, index: &index, classes: file.as_ref() };
         let annotations = source.read(format)?;
         if annotations.items.is_empty() {
             return Err(ConvertError::Unknown(input.into()));

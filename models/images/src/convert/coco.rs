@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::detect::{Source, read_json};
+use super::detect::{AnnotationSource, read_json};
 use super::image_index::files;
 use super::raster::Area;
 use super::{Annotations, ConvertError, Item, SourceClass, Truth};
@@ -63,7 +63,7 @@ enum Counts {
     Numbers(Vec<usize>),
 }
 
-pub(super) fn read(source: Source<'_>) -> Result<Annotations, ConvertError> {
+pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertError> {
     let mut annotations = Annotations::default();
     let mut places: HashMap<String, usize> = HashMap::new();
     let mut boxes = 0;
@@ -105,7 +105,7 @@ fn holds_masks(file: &serde_json::Value) -> bool {
 
 /// Adds a file; returns the number of annotations without a mask.
 fn add_file(
-    source: Source<'_>,
+    source: AnnotationSource<'_>,
     path: &Path,
     file: CocoFile,
     annotations: &mut Annotations,
@@ -194,7 +194,7 @@ fn area(segmentation: SourceSegmentation, image: [usize; 2]) -> Result<Option<Ar
     match segmentation {
         SourceSegmentation::Polygons(polygons) if polygons.is_empty() => Ok(None),
         SourceSegmentation::Polygons(polygons) => {
-            if polygons.iter().any(|polygon| polygon.len() % 2 != 0) {
+            if polygons.iter().any(|polygon| !polygon.len().is_multiple_of(2)) {
                 return Err("has a polygon with an odd number of coordinates".to_owned());
             }
             let points = |polygon: &Vec<f64>| polygon.as_chunks().0.to_vec();
