@@ -333,8 +333,8 @@ fn emit_logits(
     config.max_sensitivity = options.max_sensitivity.unwrap_or(config.max_sensitivity);
     let calibration = calibration.with_context(|| {
         format!(
-            "{precision} needs value ranges, and the checkpoint has no calibration.json; train with \
-             calibration_images above 0"
+            "{precision} needs value ranges, and the checkpoint has no calibration.json; record \
+             them by `protoseg train calibrate CHECKPOINT`, or train with calibration_images above 0"
         )
     })?;
     let plan = QuantizationPlan::new(network, calibration, config)?;

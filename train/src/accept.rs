@@ -24,7 +24,8 @@ use self::setup::{AcceptSetup, InitialState, StepSize};
 use crate::config::options::Precision;
 use crate::data::loader::MicroBatch;
 use crate::method::step::Learner;
-use crate::run::{memory, provenance};
+use crate::run::memory::{self, Phase};
+use crate::run::provenance;
 
 /// Environment variable that, set to 0, forbids NVIDIA's libraries to round float32 products to 19
 /// bits. They read it when they are loaded:
@@ -83,8 +84,10 @@ pub fn run(options: AcceptOptions, progress: impl Fn(&str)) -> Result<AcceptRepo
     // On the CPU itself, one thread sums in another order than many.
     let reference_threads = if device == Device::Cpu { 1 } else { threads };
     progress("ceilings of the device");
-    let ceilings =
-        memory::explain_out_of_memory(Ceilings::measure(device, sizes.matrix, sizes.copied))?;
+    let ceilings = memory::explain_out_of_memory(
+        Ceilings::measure(device, sizes.matrix, sizes.copied),
+        Phase::Steps,
+    )?;
     let mut trials = Vec::new();
     for &network in if all { &Preset::ALL[..] } else { &PRESETS } {
         progress(&format!("{network} on the CPU"));
@@ -100,13 +103,13 @@ pub fn run(options: AcceptOptions, progress: impl Fn(&str)) -> Result<AcceptRepo
             progress(&format!("{network} on {device:?}, {}", precision.name()));
             let mut trial = NetworkReport::new(network, precision, device);
             let result = compare(&mut trial, &compared, &initial, &batches, &reference, device);
-            if let Err(error) = memory::explain_out_of_memory(result) {
+            if let Err(error) = memory::explain_out_of_memory(result, Phase::Steps) {
                 trial.checks.push(Check::failed("compared steps", &error));
             }
             let timed = timed.learner(&initial, device, precision).and_then(|learner| {
                 measure_speed(learner, &timed, sizes.timed, precision, &ceilings)
             });
-            match memory::explain_out_of_memory(timed) {
+            match memory::explain_out_of_memory(timed, Phase::Steps) {
                 Ok(speed) => trial.speed = Some(speed),
                 Err(error) => trial.checks.push(Check::failed("timed steps", &error)),
             }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use protoseg_models::arch::Preset;
 use protoseg_models::reading::{Channels, ImageReading, SampleRange};
-use protoseg_models::window::Window;
+use protoseg_models::window::{Tiling, Window};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +14,7 @@ mod check;
 pub mod fidelity;
 pub mod options;
 pub mod reference;
+pub mod resume;
 mod warmup;
 
 use options::{
@@ -57,6 +58,8 @@ pub struct Config {
     pub range: Option<SampleRange>,
     /// Trains even if a class of `data = "folder"` has no labeled pixel.
     pub allow_absent_classes: bool,
+    /// Goes without unlabeled images that cannot be read, instead of refusing to begin.
+    pub skip_broken: bool,
     /// Number of labeled synthetic scenes, for `data = "synthetic"`.
     #[schemars(range(max = 1_000_000))]
     pub synthetic_labeled: usize,
@@ -78,8 +81,8 @@ pub struct Config {
     /// Relative to the configuration file, or else to the current folder; with `--set`, to the
     /// current folder. Random without it.
     pub pretrained: Option<PathBuf>,
-    /// Sliding window for scoring and labeling, such as `{ size = 769, stride = 512 }` in pixels.
-    /// Without it, images are processed whole.
+    /// Sliding window for scoring and labeling, such as `{ size = 769, stride = 512 }` in pixels, or
+    /// `"769:512"`. Without it, images are processed whole.
     #[schemars(with = "Option<BTreeMap<String, usize>>")]
     pub window: Option<Window>,
 
@@ -139,12 +142,47 @@ pub struct Config {
     /// Label of the padding where a crop is larger than the image.
     pub pad_label: PadLabel,
 
+    /// Mirrors half of the training crops, left to right. Turn it off, or give `flip_pairs`, where
+    /// classes differ by their side (lanes, eyes, kidneys, arrows, text).
+    #[schemars(extend("group" = "Augmentation"))]
+    pub flip: bool,
+    /// Pairs of classes that a mirror swaps, such as `[["left", "right"]]`: mirrored crops of
+    /// labeled and unlabeled images have the other label.
+    pub flip_pairs: Vec<[String; 2]>,
+    /// Smallest and largest scale of an image before a crop is taken, between 0.1 and 10; below and
+    /// above 1 are drawn equally often where both are allowed.
+    pub scale: [f64; 2],
+    /// Applies random color jitter, grayscale and Gaussian blur to the unlabeled images that the
+    /// student sees.
+    pub photometric: bool,
+    /// Applies them to the labeled images too, but for the statistics of precise BatchNorm.
+    pub labeled_photometric: bool,
+    /// Color jitter, in four of five images: brightness is multiplied by up to 1 plus or minus this.
+    #[schemars(range(min = 0, max = 1))]
+    pub brightness: f64,
+    /// The same for contrast.
+    #[schemars(range(min = 0, max = 1))]
+    pub contrast: f64,
+    /// The same for saturation.
+    #[schemars(range(min = 0, max = 1))]
+    pub saturation: f64,
+    /// Largest rotation of the hue, in turns.
+    #[schemars(range(min = 0, max = 0.5))]
+    pub hue: f64,
+    /// Probability of a gray image.
+    #[schemars(range(min = 0, max = 1))]
+    pub grayscale: f64,
+    /// Probability of a Gaussian blur.
+    #[schemars(range(min = 0, max = 1))]
+    pub blur: f64,
+
     /// Preset that reproduces the behavior of published code in eight keys; see the end of this
     /// page.
     #[schemars(extend("group" = "Semi-supervised learning"))]
     pub fidelity: Option<Fidelity>,
     /// Largest decay of the teacher, an exponential moving average (EMA) of the student. After the
-    /// warm-up it rises as 1 - 1 / (step + 1), up to this value.
+    /// warm-up it rises as 1 - 1 / (step + 1), up to this value; in supervised runs, where the
+    /// average is only published, to at most 1 - 1 / (1 + a tenth of the steps after the warm-up).
     #[schemars(range(min = 0, max = 0.99999))]
     pub teacher_decay: f64,
     /// Source of the teacher's batch normalization statistics.
@@ -160,9 +198,6 @@ pub struct Config {
     /// 2019).
     #[schemars(range(min = 0, max = 1))]
     pub cutmix: f64,
-    /// Applies random color jitter, grayscale and Gaussian blur to the unlabeled images that the
-    /// student sees.
-    pub photometric: bool,
     /// Weight of the loss on pseudo-labels.
     #[schemars(range(min = 0, max = 1000))]
     pub unlabeled_weight: f64,
@@ -238,7 +273,8 @@ pub struct Config {
     /// Steps between saves of the state that `--resume` needs.
     #[schemars(range(min = 1))]
     pub save_every: u64,
-    /// Images whose activations are recorded for int8 export; 0 records none.
+    /// Labeled images whose activations are recorded for int8 export; 0 records none. Of images of
+    /// more than a million pixels, four windows are taken.
     #[serde(alias = "calibration_pictures")]
     pub calibration_images: usize,
     /// Unlabeled images whose pseudo-labels are written with every score; 0 writes none.
@@ -273,6 +309,7 @@ impl Default for Config {
             channels: None,
             range: None,
             allow_absent_classes: false,
+            skip_broken: false,
             synthetic_labeled: 200,
             synthetic_unlabeled: 400,
             synthetic_validation: 24,
@@ -304,13 +341,24 @@ impl Default for Config {
             class_weights: ClassWeights::None,
             pad_label: PadLabel::Ignore,
 
+            flip: true,
+            flip_pairs: Vec::new(),
+            scale: [0.5, 2.0],
+            photometric: false,
+            labeled_photometric: false,
+            brightness: 0.5,
+            contrast: 0.5,
+            saturation: 0.5,
+            hue: 0.25,
+            grayscale: 0.2,
+            blur: 0.5,
+
             fidelity: None,
             teacher_decay: 0.99,
             teacher_statistics: TeacherStatistics::Average,
             copy_teacher_each_step: false,
             precise_bn_batches: 25,
             cutmix: 0.5,
-            photometric: false,
             unlabeled_weight: 1.0,
             unlabeled_ramp: 0.0,
             entropy_drop: 20.0,
@@ -352,7 +400,7 @@ impl Config {
     }
 
     /// Reads a TOML file and applies `key=value` settings to it. Values are TOML; what is not TOML
-    /// is a string.
+    /// is a string, and `key=` takes a key of the file away, so that its default is used.
     pub fn read(path: &Path, settings: &[String]) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read {}", path.display()))?;
@@ -384,14 +432,21 @@ impl Config {
             let (key, value) = setting
                 .split_once('=')
                 .with_context(|| format!("`--set {setting}`: write `--set key=value`"))?;
+            let key = current_name(key.trim());
+            if value.trim().is_empty() {
+                table.remove(key);
+                ensure!(is_key(key), "`--set {setting}`: there is no key `{key}`");
+                continue;
+            }
             let value = match toml::from_str::<toml::Table>(&format!("value = {value}")) {
                 Ok(mut parsed) => parsed
                     .remove("value")
                     .with_context(|| format!("`--set {setting}` has no value"))?,
                 Err(_) => toml::Value::String(value.to_owned()),
             };
-            table.insert(current_name(key.trim()).to_owned(), value);
+            table.insert(key.to_owned(), value);
         }
+        window_from_text(&mut table)?;
         fidelity::apply(&mut table)?;
         for key in REQUIRED {
             ensure!(
@@ -432,6 +487,31 @@ const RENAMED: [(&str, &str); 6] = [
     ("calibration_pictures", "calibration_images"), // old name
     ("dumped_pictures", "dumped_images"),           // old name
 ];
+
+/// Returns true for the name of a key.
+fn is_key(key: &str) -> bool {
+    reference::properties().iter().any(|(known, _)| known == key)
+}
+
+/// Reads a `window` in the form that export takes: `SIZE:STRIDE`, or `whole`.
+fn window_from_text(table: &mut toml::Table) -> Result<()> {
+    let text = match table.get("window") {
+        Some(toml::Value::String(text)) => text.clone(),
+        Some(toml::Value::Integer(number)) => number.to_string(),
+        _ => return Ok(()),
+    };
+    let tiling: Tiling = text.parse().map_err(|error| anyhow!("`window` is {text}: {error}"))?;
+    match tiling.window() {
+        Some(window) => {
+            let window = toml::Value::try_from(window)?;
+            table.insert("window".to_owned(), window);
+        }
+        None => {
+            table.remove("window");
+        }
+    }
+    Ok(())
+}
 
 fn current_name(key: &str) -> &str {
     RENAMED.iter().find(|(old, _)| *old == key).map_or(key, |(_, current)| current)

@@ -9,8 +9,13 @@ use protoseg_models::metrics::{ConfusionMatrix, Metrics};
 use protoseg_models::window::{Blend, LogitGrid, MIN_SIDE, Tiling, Window, WindowPlan};
 use tch::{Kind, Tensor};
 
+use crate::interrupt::Interrupted;
 use crate::method::prototypes::Prototypes;
 use crate::net::{self, ForwardMode, Net};
+use crate::tiles;
+
+/// Largest number of values in the upsampled logits of an image; beyond it, they are computed class by class.
+const UPSAMPLED_VALUES: usize = 1 << 25;
 
 /// Geometry of an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,21 +52,53 @@ impl<'a> Predictor<'a> {
     /// Returns the train ids of an image, row by row.
     pub fn labels(&self, pixels: &[u8], size: [usize; 2]) -> Result<Vec<u8>> {
         let _guard = tch::no_grad_guard();
-        to_bytes(&self.upsampled_logits(pixels, size)?.f_argmax(1, false)?, size)
+        let (logits, frame) = self.frame_logits(pixels, size)?;
+        if fits_at_once(&logits, frame) {
+            return to_bytes(&self.upsample(&logits, frame)?.f_argmax(1, false)?, size);
+        }
+        to_bytes(&self.largest_logits(&logits, frame)?.0, size)
     }
 
     /// Returns the train ids of an image, row by row, and the confidence in each in steps of 1/255.
     pub fn labels_and_confidence(&self, pixels: &[u8], size: [usize; 2]) -> Result<[Vec<u8>; 2]> {
         let _guard = tch::no_grad_guard();
-        let probabilities = self.upsampled_logits(pixels, size)?.f_softmax(1, Kind::Float)?;
-        let (confidence, labels) = probabilities.f_max_dim(1, false)?;
+        let (logits, frame) = self.frame_logits(pixels, size)?;
+        let (confidence, labels) = if fits_at_once(&logits, frame) {
+            self.upsample(&logits, frame)?.f_softmax(1, Kind::Float)?.f_max_dim(1, false)?
+        } else {
+            let (labels, largest) = self.largest_logits(&logits, frame)?;
+            let mut sum = largest.f_zeros_like()?;
+            for class in 0..logits.size()[1] {
+                let own = self.upsample(&logits.f_narrow(1, class, 1)?, frame)?.f_squeeze_dim(1)?;
+                let _ = sum.f_add_(&own.f_sub(&largest)?.f_exp()?)?;
+            }
+            (sum.f_reciprocal()?, labels)
+        };
         Ok([to_bytes(&labels, size)?, to_bytes(&in_255ths(&confidence)?, size)?])
+    }
+
+    /// Returns labels and logits `[1, H, W]` of the most probable classes, from one class after the other.
+    fn largest_logits(&self, logits: &Tensor, frame: [i64; 2]) -> Result<(Tensor, Tensor)> {
+        let class = |class: i64| -> Result<Tensor> {
+            let own = self.upsample(&logits.f_narrow(1, class, 1)?, frame)?;
+            Ok(own.f_squeeze_dim(1)?)
+        };
+        let mut largest = class(0)?;
+        let mut labels = largest.f_zeros_like()?.f_to_kind(Kind::Uint8)?;
+        for index in 1..logits.size()[1] {
+            let own = class(index)?;
+            // Of equal logits, the first class wins, as in argmax.
+            let _ = labels.f_masked_fill_(&own.f_gt_tensor(&largest)?, index)?;
+            largest = largest.f_maximum(&own)?;
+        }
+        Ok((labels, largest))
     }
 
     /// Returns the probability of given train ids of an image, row by row, in steps of 1/255.
     pub fn confidence_in(&self, labels: &[u8], pixels: &[u8], size: [usize; 2]) -> Result<Vec<u8>> {
         let _guard = tch::no_grad_guard();
-        let probabilities = self.upsampled_logits(pixels, size)?.f_softmax(1, Kind::Float)?;
+        let (logits, frame) = self.frame_logits(pixels, size)?;
+        let probabilities = self.upsample(&logits, frame)?.f_softmax(1, Kind::Float)?;
         let [height, width] = size.map(|length| length as i64);
         let probabilities = probabilities.f_narrow(2, 0, height)?.f_narrow(3, 0, width)?;
         let labels = Tensor::f_from_slice(labels)?
@@ -72,21 +109,28 @@ impl<'a> Predictor<'a> {
         to_bytes(&in_255ths(&own)?, size)
     }
 
-    /// Returns the logits of every pixel `[1, classes, H, W]` of the image or padded frame.
-    fn upsampled_logits(&self, pixels: &[u8], size: [usize; 2]) -> Result<Tensor> {
-        let image = net::images_to_tensor(pixels, size, self.net.device())?;
+    /// Returns the logits `[1, classes, h, w]` of the image or padded frame, with its size in pixels.
+    fn frame_logits(&self, pixels: &[u8], size: [usize; 2]) -> Result<(Tensor, [i64; 2])> {
         let grid = self.protocol.grid;
         let plan = match self.protocol.window {
             None => None,
             Some(window) => WindowPlan::new(size, window, grid, Blend::Ramp)?,
         };
         let padded = plan.as_ref().map_or(size.map(|side| side.max(MIN_SIDE)), WindowPlan::padded);
-        let frame = pad(&image, size, padded)?;
         let logits = match &plan {
-            None => self.logits(&frame)?,
-            Some(plan) => self.window_logits(&frame, plan)?,
+            None => {
+                let frame = tiles::cut(pixels, size, [0, 0], padded);
+                self.logits(&net::images_to_tensor(&frame, padded, self.net.device())?)?
+            }
+            Some(plan) => self.window_logits(pixels, size, plan)?,
         };
-        net::upsample(&logits, padded.map(|side| side as i64), grid.align_corners)
+        let sum = logits.f_sum(Kind::Double)?.f_double_value(&[])?;
+        ensure!(sum.is_finite(), "the network's logits are not finite: lower `learning_rate`");
+        Ok((logits, padded.map(|side| side as i64)))
+    }
+
+    fn upsample(&self, logits: &Tensor, frame: [i64; 2]) -> Result<Tensor> {
+        net::upsample(logits, frame, self.protocol.grid.align_corners)
     }
 
     /// Returns the logits `[1, classes, h, w]` of an image u8 `[1, H, W, 3]`.
@@ -100,15 +144,15 @@ impl<'a> Predictor<'a> {
         }
     }
 
-    /// Returns the blended logits of all windows `[1, classes, h, w]` of a padded frame.
-    fn window_logits(&self, frame: &Tensor, plan: &WindowPlan) -> Result<Tensor> {
+    /// Returns the blended logits of all windows `[1, classes, h, w]` of a frame that pads an image RGB `[height, width, 3]`.
+    fn window_logits(&self, pixels: &[u8], size: [usize; 2], plan: &WindowPlan) -> Result<Tensor> {
         let [rows, columns] = plan.logit_size().map(|length| length as i64);
-        let size = plan.tile_size().map(|side| side as i64);
         let sides = plan.tile_logits().map(|side| side as i64);
         let weights = self.outer(plan.weights())?;
         let mut sum: Option<Tensor> = None;
-        for ([top, left], [logit_top, logit_left]) in plan.starts().zip(plan.logit_starts()) {
-            let tile = frame.f_narrow(1, top as i64, size[0])?.f_narrow(2, left as i64, size[1])?;
+        for (start, [logit_top, logit_left]) in plan.starts().zip(plan.logit_starts()) {
+            let tile = tiles::cut(pixels, size, start, plan.tile_size());
+            let tile = net::images_to_tensor(&tile, plan.tile_size(), self.net.device())?;
             let logits = self.logits(&tile)?.f_mul(&weights)?;
             let sum = match &mut sum {
                 Some(sum) => sum,
@@ -137,15 +181,10 @@ impl<'a> Predictor<'a> {
     }
 }
 
-/// Pads an image u8 `[1, H, W, 3]` at the bottom and right by edge replication.
-fn pad(image: &Tensor, [height, width]: [usize; 2], padded: [usize; 2]) -> Result<Tensor> {
-    if padded == [height, width] {
-        return Ok(image.shallow_clone());
-    }
-    let margins = [0, (padded[1] - width) as i64, 0, (padded[0] - height) as i64];
-    let frame = image.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?;
-    let frame = frame.f_replication_pad2d(margins)?;
-    Ok(frame.f_to_kind(Kind::Uint8)?.f_permute([0, 2, 3, 1])?)
+/// Returns true if the logits `[1, classes, h, w]` may be upsampled to a frame for all classes at once.
+fn fits_at_once(logits: &Tensor, frame: [i64; 2]) -> bool {
+    let values = [logits.size()[1], frame[0], frame[1]].map(|length| length as usize);
+    values.into_iter().product::<usize>() <= UPSAMPLED_VALUES
 }
 
 fn in_255ths(shares: &Tensor) -> Result<Tensor> {
@@ -161,11 +200,6 @@ fn to_bytes(map: &Tensor, size: [usize; 2]) -> Result<Vec<u8>> {
     map.f_copy_data(&mut bytes, count)?;
     Ok(bytes)
 }
-
-/// Scoring was interrupted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("scoring was interrupted")]
-pub struct Interrupted;
 
 /// Scores a predictor on the list `images`, named `data`, after `step` steps. `seen` gets the index and confusion matrix of
 /// every image; where it returns false, scoring fails with [`Interrupted`].

@@ -15,10 +15,15 @@ use protoseg_train::cuda_backend::DeviceName;
 use protoseg_train::run::ablate::{self, AblationAxis};
 use protoseg_train::run::fit::fit;
 use protoseg_train::run::init::init;
-use protoseg_train::run::stop::StopMonitor;
-use protoseg_train::run::{RunOptions, RunOutcome, Score, environment};
+use protoseg_train::run::stop::{StopMonitor, StopReason};
+use protoseg_train::run::{RunOptions, RunOutcome, Score, environment, recalibrate};
 use protoseg_train::{accept, pretrained};
 use tch::Device;
+
+mod allocator;
+
+#[global_allocator]
+static ALLOCATOR: allocator::SentenceAllocator = allocator::SentenceAllocator;
 
 /// Trains a segmentor as configured by a file.
 #[derive(Debug, Parser)]
@@ -43,12 +48,15 @@ struct TrainArgs {
     /// Folder of checkpoint, log and state
     #[arg(long, required = true)]
     out: Option<PathBuf>,
-    /// Overrides a key of the configuration, such as steps=200; may be repeated
+    /// Overrides a key of the configuration, such as steps=200; KEY= takes one away; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
     /// Continues the run in --out from its saved state
     #[arg(long)]
     resume: bool,
+    /// Continues though images or label maps have changed since the run began
+    #[arg(long, requires = "resume")]
+    accept_changes: bool,
     /// Saves the state and stops after a step of the schedule
     #[arg(long, value_name = "STEP")]
     stop_after: Option<u64>,
@@ -100,10 +108,26 @@ enum Command {
         #[arg(long)]
         out: PathBuf,
     },
+    /// Records the ranges for int8 export in a finished checkpoint again
+    Calibrate(CalibrateArgs),
     /// Describes the keys of a configuration
     Config(ConfigArgs),
     /// Tests and times a few steps on synthetic scenes on a device; exit status 1 if a check fails
     Accept(AcceptArgs),
+}
+
+#[derive(Debug, Args)]
+struct CalibrateArgs {
+    /// Checkpoint folder, such as runs/x/checkpoint
+    checkpoint: PathBuf,
+    /// Configuration file of the images, instead of that in the checkpoint
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Overrides a key of the configuration, such as calibration_images=16; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 #[derive(Debug, Args)]
@@ -164,6 +188,7 @@ fn run(cli: Cli) -> Result<u8> {
         Some(Command::Convert { weights, out }) => {
             weights::write(&out, &pretrained::read(&weights)?, &BTreeMap::new())?;
         }
+        Some(Command::Calibrate(arguments)) => return calibrate(&arguments),
         Some(Command::Config(ConfigArgs { schema: true, .. })) => {
             print(&serde_json::to_string_pretty(&reference::schema())?)?;
         }
@@ -188,6 +213,16 @@ fn accept(arguments: &AcceptArgs) -> Result<u8> {
     }
     print(&result.to_string())?;
     Ok(u8::from(!result.passed))
+}
+
+fn calibrate(arguments: &CalibrateArgs) -> Result<u8> {
+    let CalibrateArgs { checkpoint, config, settings, device } = arguments;
+    let config =
+        recalibrate::configuration(checkpoint, config.as_deref(), settings).map_err(Usage)?;
+    let device = device.open()?;
+    let stopped =
+        recalibrate::recalibrate(checkpoint, &config, device, &StopMonitor::start(None)?)?;
+    Ok(stopped.map_or(0, StopReason::exit_status))
 }
 
 impl DeviceArgs {
@@ -227,7 +262,9 @@ fn train(arguments: &TrainArgs) -> Result<u8> {
     let device = arguments.device.open()?;
     let options = RunOptions {
         out: out.clone(),
+        census: out.clone(),
         resume: arguments.resume,
+        accept_changes: arguments.accept_changes,
         stop_after: arguments.stop_after,
         init_from: arguments.init_from.clone(),
         dry_run: arguments.dry_run,

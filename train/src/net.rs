@@ -9,6 +9,7 @@ use protoseg_models::weights::{self, StateDict};
 use tch::{Device, Kind, Tensor};
 
 use crate::config::options::Precision;
+use crate::interrupt::Interrupt;
 
 /// Behavior of BatchNorm and dropout in a forward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct Net {
     roles: BTreeMap<String, Role>,
     device: Device,
     precision: Precision,
+    /// Checked before every node of a forward pass.
+    interrupt: Interrupt,
 }
 
 impl Net {
@@ -51,7 +54,14 @@ impl Net {
             Ok((parameter.name, tensor.f_set_requires_grad(parameter.role.learns())?))
         });
         let tensors = tensors.collect::<Result<_>>()?;
-        Ok(Self { graph, tensors, roles, device, precision: Precision::Float32 })
+        Ok(Self {
+            graph,
+            tensors,
+            roles,
+            device,
+            precision: Precision::Float32,
+            interrupt: Interrupt::never(),
+        })
     }
 
     /// Returns a network that shares the tensors and computes convolutions in `precision`.
@@ -67,7 +77,19 @@ impl Net {
             roles: self.roles.clone(),
             device: self.device,
             precision,
+            interrupt: self.interrupt.clone(),
         }
+    }
+
+    /// Makes forward passes fail with [`Interrupted`](crate::interrupt::Interrupted) once the interrupt says so.
+    pub fn interruptible(mut self, interrupt: Interrupt) -> Self {
+        self.interrupt = interrupt;
+        self
+    }
+
+    /// Interrupt of forward passes.
+    pub fn interrupt(&self) -> &Interrupt {
+        &self.interrupt
     }
 
     pub fn graph(&self) -> &Graph {
@@ -107,6 +129,18 @@ impl Net {
         mode: ForwardMode,
         wanted: &[NodeId],
     ) -> Result<Vec<Tensor>> {
+        self.forward_observed(images, mode, wanted, |_, _| Ok(()))
+    }
+
+    /// Like [`Net::forward`]; `seen` gets the value of every node up to the last wanted one, in order. Values are freed as in
+    /// [`Net::forward`], so that looking at all of them takes no more memory.
+    pub fn forward_observed(
+        &self,
+        images: &Tensor,
+        mode: ForwardMode,
+        wanted: &[NodeId],
+        mut seen: impl FnMut(NodeId, &Tensor) -> Result<()>,
+    ) -> Result<Vec<Tensor>> {
         let mut readers = vec![0_usize; self.graph.nodes().len()];
         for id in wanted.iter().chain(self.graph.nodes().iter().flat_map(|node| &node.inputs)) {
             readers[id.0] += 1;
@@ -114,6 +148,7 @@ impl Net {
         let last = wanted.iter().map(|id| id.0).max().unwrap_or(0);
         let mut values: Vec<Option<Tensor>> = Vec::with_capacity(last + 1);
         for (id, node) in self.graph.iter().take(last + 1) {
+            self.interrupt.check()?;
             let value = if id == self.graph.input() {
                 images.shallow_clone()
             } else if let Some(value) = self.overwrite(node, &mut values, &readers)? {
@@ -121,7 +156,8 @@ impl Net {
             } else {
                 self.node(node, &values, mode)?
             };
-            values.push(Some(value));
+            seen(id, &value)?;
+            values.push((readers[id.0] > 0).then_some(value));
             for input in &node.inputs {
                 readers[input.0] -= 1;
                 if readers[input.0] == 0 {

@@ -22,3 +22,5 @@ pub const PROTOTYPE_INIT: u64 = 10;
 pub const PRECISE_BN: u64 = 11;
 /// Noise that separates prototypes initialized at the same point.
 pub const PROTOTYPE_NOISE: u64 = 12;
+/// Colors of labeled crops.
+pub const LABELED_PHOTOMETRIC: u64 = 13;

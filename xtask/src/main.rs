@@ -8,6 +8,7 @@ mod dist;
 mod external;
 mod fresh;
 mod host;
+mod memory;
 mod peers;
 mod prove;
 mod python;

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use crate::steps::Steps;
-use crate::{Usage, accuracy, external, fresh, peers, run, setup};
+use crate::{Usage, accuracy, external, fresh, memory, peers, run, setup};
 
 struct Proof {
     name: &'static str,
@@ -46,6 +46,11 @@ const PROOFS: &[Proof] = &[
         run: Run::Function(accuracy::prove),
     },
     Proof {
+        name: "memory",
+        about: "peak memory of trainings on images of 0.3, 2 and 12 megapixels against their plans; minutes [KEY=VALUE…]",
+        run: Run::Function(memory::prove),
+    },
+    Proof {
         name: "step",
         about: "whole optimizer steps equal those of PyTorch [NAMES…; 3 GB, or PROTOSEG_TORCH_PYTHON]",
         run: Run::Function(peers::step),
@@ -79,6 +84,11 @@ const PROOFS: &[Proof] = &[
             ("label-studio", &[ANNOTATIONS, CONVERSIONS, "-k", "label_studio"]),
             ("common", &[ANNOTATIONS, CONVERSIONS, "-k", "coco and not datumaro"]),
         ]),
+    },
+    Proof {
+        name: "geotiff",
+        about: "TIFFs of GDAL in all of its compressions are labeled, and GDAL finds the label maps at their place",
+        run: Run::Pytest(&[("geotiff", &["test_geotiff.py"])]),
     },
     Proof {
         name: "clients",

@@ -43,8 +43,8 @@ enum CliCommand {
     Check(check::CheckArgs),
     #[command(alias = "adopt")]
     Import(import::ImportArgs),
-    #[command(alias = "scenes")]
     Convert(convert::ConvertArgs),
+    #[command(alias = "scenes")]
     Synth(synth::SynthArgs),
     Doctor(doctor::DoctorArgs),
     Accept(accept::AcceptArgs),

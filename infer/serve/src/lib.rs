@@ -275,7 +275,7 @@ impl Service {
             let encoded = EncodedImage::new(bytes, service.limits.image_pixels)?;
             let permit = service.admit(&admitting, encoded.size())?;
             let reading = admitting.model.reading;
-            let NotedImage { image, notes } = encoded.decode_as(reading)?;
+            let NotedImage { image, notes, .. } = encoded.decode_as(reading)?;
             for warning in service.notes.add_once("a request's image", &notes) {
                 tracing::warn!(model = admitting.name, "{warning} (told once)");
             }

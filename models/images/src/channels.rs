@@ -62,6 +62,8 @@ pub(crate) struct PixelReader {
     survey: Survey,
     /// Number of pixels of each opacity.
     opacity: Vec<u64>,
+    /// For each pixel of the last part, true where no color has data; empty where all have.
+    missing: Vec<bool>,
 }
 
 impl PixelReader {
@@ -97,6 +99,7 @@ impl PixelReader {
             scale: Scale::new(kind, range),
             survey: Survey::new(kind, range, format.nodata),
             opacity: vec![0; 256],
+            missing: Vec::new(),
             format,
             reading,
             needed,
@@ -108,8 +111,33 @@ impl PixelReader {
         &self.needed
     }
 
+    /// Returns, for each pixel of the part that was read last, true where no needed color has data;
+    /// nothing where the file has no value for that.
+    pub(crate) fn missing(&self) -> &[bool] {
+        &self.missing
+    }
+
+    /// Notes the pixels without data in all of the needed bands but opacity.
+    fn find_missing<T: SampleValue>(&mut self, samples: &Samples<'_, T>) {
+        let Some(nodata) = self.format.nodata else { return };
+        self.missing.clear();
+        let colors = self.format.model.channels();
+        let picks = matches!(self.reading.channels, Some(Channels::Picked(_)));
+        let bands = self.needed.iter().enumerate();
+        for (index, &band) in bands.filter(|(_, band)| picks || **band < colors) {
+            let is_missing =
+                samples.band(index, band, self.format.bands).map(|value| value.value() == nodata);
+            if self.missing.is_empty() {
+                self.missing.extend(is_missing);
+            } else {
+                self.missing.iter_mut().zip(is_missing).for_each(|(all, own)| *all &= own);
+            }
+        }
+    }
+
     /// Appends the pixels of a part of the image as red, green and blue.
     pub(crate) fn read<T: SampleValue>(&mut self, samples: &Samples<'_, T>, rgb: &mut Vec<u8>) {
+        self.find_missing(samples);
         let colors = self.format.model.channels();
         if let ColorModel::Palette(palette) = &self.format.model {
             let color = |index: T| palette.get(index.value() as usize).copied().unwrap_or_default();

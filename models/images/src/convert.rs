@@ -114,6 +114,9 @@ pub enum ConvertError {
         .0.join(", ")
     )]
     TooFewClasses(Vec<String>),
+    /// Several images whose annotations cannot be drawn.
+    #[error("{first}; and so {more} more of {images} images")]
+    Several { first: Box<Self>, more: usize, images: usize },
     /// Two images whose label maps would have one name.
     #[error("`{first}` and `{second}` would share a label map; rename one of them")]
     SameLabel { first: String, second: String },
@@ -242,7 +245,8 @@ impl Conversion {
             .clone()
             .or_else(|| Some(folder_of(input).join("classes.txt")).filter(|path| path.is_file()));
         let file = own_classes.as_deref().map(ClassFile::load).transpose()?;
-        let source = detect::Source { input, options, index: &index, classes: file.as_ref() };
+        let source =
+            detect::AnnotationSource { input, options, index: &index, classes: file.as_ref() };
         let annotations = source.read(format)?;
         if annotations.items.is_empty() {
             return Err(ConvertError::Unknown(input.into()));

@@ -257,8 +257,8 @@ impl AnnotationFormat {
             names
         };
         let written = |name: &PathBuf| match self {
-            Self::Coco => is_escaped(&text_name(name)),
-            Self::Cvat => is_escaped(&cvat::item_name(&name.with_extension(""))),
+            Self::Coco => matches!(text_name(name), Cow::Owned(_)),
+            Self::Cvat => matches!(cvat::item_name(&name.with_extension("")), Cow::Owned(_)),
             Self::LabelStudio => false,
         };
         let escaped: Vec<&PathBuf> = names.iter().filter(|name| written(name)).collect();
@@ -381,11 +381,6 @@ fn text_name(name: &Path) -> Cow<'_, str> {
         Some(text) if !text.contains(char::is_control) => Cow::Borrowed(text),
         _ => Cow::Owned(escape_name(name)),
     }
-}
-
-/// True for a name that could not be written as it is.
-fn is_escaped(name: &Cow<'_, str>) -> bool {
-    matches!(name, Cow::Owned(_))
 }
 
 /// Writes every byte except the characters that `keep` accepts as `%` and two hexadecimal digits,

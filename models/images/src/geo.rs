@@ -20,6 +20,24 @@ pub struct GeoReference {
     pub nodata: Option<String>,
 }
 
+/// Place of an image on Earth, and its pixels without data.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Place {
+    /// The tags.
+    pub geo: GeoReference,
+    /// For each pixel, true where all colors have the value of missing data; empty where none has.
+    pub missing: Vec<bool>,
+}
+
+impl Place {
+    /// Gives the label of ignored pixels to those without data.
+    pub fn ignore_missing(&self, labels: &mut [u8], ignore: u8) {
+        for (label, _) in labels.iter_mut().zip(&self.missing).filter(|(_, missing)| **missing) {
+            *label = ignore;
+        }
+    }
+}
+
 impl GeoReference {
     /// True where no tag was there.
     pub fn is_empty(&self) -> bool {

@@ -136,10 +136,12 @@ pub(crate) fn decode_unended(
     };
     let unpadded = length(&|byte| byte == 0, bytes.len());
     let unmarked = length(&|byte| byte == 0xFF, unpadded);
-    // A last byte of zeros, or of ones, which is followed by a zero.
-    let zero = (unpadded + 1).min(bytes.len());
-    let mut ends = vec![unmarked, zero];
-    ends.dedup();
+    let mut ends = vec![unmarked];
+    // A single zero is data, alone or after a byte of ones. More of them could be taken for the
+    // last blocks of a file that has lost them.
+    if unmarked < bytes.len() && bytes.len() <= unpadded + 1 {
+        ends.push(bytes.len());
+    }
     let mut best = None;
     for end in ends {
         let with = |filler: &[u8]| decode([&bytes[..end], filler, &END].concat());

@@ -77,6 +77,13 @@ pub struct DatasetReading {
     notes: Arc<NoteCollector>,
 }
 
+impl DatasetReading {
+    /// Returns how the files are read.
+    pub fn choices(&self) -> ImageReading {
+        self.reading
+    }
+}
+
 impl LabeledDataset {
     /// Opens the images of a list file, or else of a split by name.
     pub fn from_files(
@@ -268,7 +275,7 @@ fn decode(
     max_pixels: u64,
 ) -> Result<LabeledImage, LabeledImageError> {
     let orientation = file.orientation();
-    let NotedImage { image, notes: seen } = file.decode_as(*reading)?;
+    let NotedImage { image, notes: seen, .. } = file.decode_as(*reading)?;
     let name = sample.image.display().to_string();
     notes.add(&name, &seen);
     let Some(path) = &sample.label else {
@@ -340,6 +347,41 @@ mod tests {
             message.contains("a.png has 3x2 pixels, but its label") && message.ends_with("has 2x2"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn masks_of_the_stored_pixels_are_turned_with_their_images() {
+        use image::ImageEncoder;
+        use image::codecs::jpeg::JpegEncoder;
+        let set_of = |(width, height): (u32, u32), map: LabelMap| {
+            let (root, _) = folder((1, 1), &map);
+            let at = |name: &str| root.path().join(name);
+            std::fs::remove_file(at("images/a.png")).unwrap();
+            // TIFF header and one entry: orientation 6, turn clockwise by 90 degrees.
+            let exif = b"MM\0\x2A\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+            let file = std::fs::File::create(at("images/a.jpg")).unwrap();
+            let mut encoder = JpegEncoder::new_with_quality(file, 90);
+            encoder.set_exif_metadata(exif.to_vec()).unwrap();
+            encoder.encode_image(&RgbImage::new(width, height)).unwrap();
+            let set = LabeledDataset::from_files(Dataset::Folder, root.path(), None, "all");
+            (root, set.unwrap())
+        };
+        let map =
+            |width, height, labels: &[u8]| LabelMap { height, width, labels: labels.to_vec() };
+        // Stored 3x1, seen 1x3: the left end of the mask comes to the top.
+        for (mask, warning) in
+            [(map(3, 1, &[3, 8, 8]), Some("were turned with them")), (map(1, 3, &[3, 8, 8]), None)]
+        {
+            let (_root, set) = set_of((3, 1), mask);
+            let labeled = set.read(0, 100).unwrap();
+            assert_eq!((labeled.size(), &labeled.truth[..]), ([3, 1], &[0, 1, 1][..]));
+            let warnings = set.warnings(1);
+            assert_eq!(warnings.len(), usize::from(warning.is_some()), "{warnings:?}");
+            assert!(warnings.iter().all(|text| text.contains(warning.unwrap())), "{warnings:?}");
+        }
+        let (_root, set) = set_of((2, 2), map(2, 2, &[3, 8, 8, 8]));
+        assert_eq!(set.read(0, 100).unwrap().truth, [0, 1, 1, 1]);
+        assert!(set.warnings(1)[0].contains("does not tell"), "{:?}", set.warnings(1));
     }
 
     #[test]

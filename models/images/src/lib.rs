@@ -17,6 +17,7 @@ pub mod dataset;
 #[cfg(feature = "annotations")]
 pub mod formats;
 pub mod geo;
+pub mod geo_tiff;
 pub mod image_file;
 mod jpeg;
 pub mod label_census;

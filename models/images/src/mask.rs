@@ -114,7 +114,7 @@ impl MaskFile<'_> {
 
     /// Gives 8-bit samples of 1 to 4 channels their form: gray, gray and alpha, RGB, RGBA.
     fn samples(self, samples: Vec<u8>, channels: usize) -> Result<MaskSamples, LabelMapError> {
-        if channels % 2 == 0 {
+        if channels.is_multiple_of(2) {
             self.check_alpha(
                 samples.chunks_exact(channels).map(|pixel| pixel[channels - 1] == 255),
             )?;

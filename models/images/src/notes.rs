@@ -198,9 +198,10 @@ impl Collected {
         let unused = self.unused_range.describe(text).map(|(seen, count)| {
             let used = self.used;
             let bits = (u16::BITS - used.leading_zeros()).max(8);
+            let all = (1_u32 << bits) - 1;
             format!(
                 "{seen}: {count} of {images} images use a small part of 16 bits and come out dark; --range 0:{used} \
-                 scales what is used to the whole of 8 bits, and --depth {bits} the lowest {bits} bits"
+                 scales what is used to the whole of 8 bits, --range 0:{all} all of {bits} bits"
             )
         });
         let clamped = self.clamped.describe(Clamped::describe).map(|(seen, count)| {
@@ -302,7 +303,10 @@ mod tests {
             "{warning}"
         );
         assert!(warning.contains("4 of 9 images") && !warning.contains("d.png"), "{warning}");
-        assert!(warning.contains("--range 0:9945") && warning.contains("--depth 14"), "{warning}");
+        assert!(
+            warning.contains("--range 0:9945") && warning.contains("--range 0:16383"),
+            "{warning}"
+        );
     }
 
     #[test]

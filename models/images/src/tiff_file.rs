@@ -18,7 +18,7 @@ use tiff::{TiffError, TiffUnsupportedError};
 use self::directory::Directory;
 pub(crate) use self::directory::Layout;
 use crate::channels::{ColorModel, PixelFormat, PixelReader};
-use crate::geo::GeoReference;
+use crate::geo::{GeoReference, Place};
 use crate::image_file::DecodeError;
 use crate::notes::ImageNotes;
 use crate::samples::{SampleKind, widen, with_samples};
@@ -44,6 +44,13 @@ pub(crate) struct TiffPage {
     is_planar: bool,
 }
 
+/// A decoded page.
+pub(crate) struct TiffPixels {
+    pub(crate) image: RgbImage,
+    pub(crate) notes: ImageNotes,
+    pub(crate) place: Option<Place>,
+}
+
 impl TiffPage {
     /// Chooses a page of a file and reads its tags.
     pub(crate) fn choose(file: &[u8], layout: Layout) -> Result<Self, DecodeError> {
@@ -55,6 +62,9 @@ impl TiffPage {
         let bits = number(directory::BITS, 1);
         if !(1..=MAX_BANDS).contains(&bands) {
             return Err(unsupported(format!("{bands} samples a pixel")));
+        }
+        if !matches!(bits, 1 | 2 | 4 | 8 | 16 | 32 | 64) {
+            return Err(unsupported(format!("{bits} bits a sample")));
         }
         let kind = match (number(directory::SAMPLE_FORMAT, 1), bits) {
             (1 | 4, 1..=8) => SampleKind::Byte,
@@ -88,7 +98,7 @@ impl TiffPage {
         file: &[u8],
         reading: ImageReading,
         memory: u64,
-    ) -> Result<(RgbImage, ImageNotes), DecodeError> {
+    ) -> Result<TiffPixels, DecodeError> {
         let [width, height] = self.size.map(|side| side as usize);
         let mut pixels = PixelReader::new(self.format.clone(), reading)?;
         let lengths = self.check_chunks(file, memory)?;
@@ -102,6 +112,7 @@ impl TiffPage {
         let across = width.div_ceil(chunk_width.max(1) as usize);
         let down = height.div_ceil(chunk_height.max(1) as usize);
         let mut image = vec![0; width * height * 3];
+        let mut missing = Vec::new();
         let mut part = Vec::new();
         let is_tiled = decoder.get_chunk_type() == ChunkType::Tile;
         for index in 0..across * down {
@@ -128,6 +139,15 @@ impl TiffPage {
             if part.len() != part_width * part_height * 3 {
                 return Err(DecodeError::NoTiffPage);
             }
+            if pixels.missing().contains(&true) {
+                missing.resize(width * height, false);
+                for (row, from) in pixels.missing().chunks_exact(part_width.max(1)).enumerate() {
+                    let start = (top + row) * width + left;
+                    if let Some(to) = missing.get_mut(start..start + from.len()) {
+                        to.copy_from_slice(from);
+                    }
+                }
+            }
             for (row, from) in part.chunks_exact((part_width * 3).max(1)).enumerate() {
                 let start = ((top + row) * width + left) * 3;
                 if let Some(to) = image.get_mut(start..start + from.len()) {
@@ -138,7 +158,9 @@ impl TiffPage {
         let notes = ImageNotes { other_pages: self.other_pages, ..pixels.finish()? };
         let [width, height] = self.size;
         let image = RgbImage::from_raw(width, height, image).ok_or(DecodeError::NoTiffPage)?;
-        Ok((image, notes))
+        let is_seen_as_stored = self.orientation == Orientation::NoTransforms;
+        let place = Some(self.geo).filter(|geo| !geo.is_empty() && is_seen_as_stored);
+        Ok(TiffPixels { image, notes, place: place.map(|geo| Place { geo, missing }) })
     }
 
     /// Checks that all strips or tiles lie in the file and are of a sane size, and returns their

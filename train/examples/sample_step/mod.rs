@@ -13,8 +13,10 @@ use protoseg_models::graph::Graph;
 use protoseg_models::random::Stream;
 use protoseg_models::weights::{StateDict, Tensor};
 use protoseg_train::config::Config;
+use protoseg_train::data::augment::Geometry;
 use protoseg_train::data::lists::Lists;
 use protoseg_train::data::loader::{BatchBuilder, ImageCaches, MicroBatch};
+use protoseg_train::interrupt::Interrupt;
 use protoseg_train::method::prototype_init::feature_node;
 use protoseg_train::method::prototypes::{PrototypeSettings, Prototypes};
 use protoseg_train::method::schedule::Schedule;
@@ -22,6 +24,7 @@ use protoseg_train::method::step::Learner;
 use protoseg_train::method::{precise_bn, teacher};
 use protoseg_train::net::{Net, to_torch};
 use protoseg_train::pretrained;
+use protoseg_train::progress::Progress;
 use tch::{Device, Kind};
 
 const CONFIG: &str = r#"
@@ -76,14 +79,22 @@ impl SampleStep {
         let graph = Arch::new(config.network, lists.classes.count())?.graph();
         let unlabeled = lists.unlabeled.context("the sample needs unlabeled scenes")?;
         let schedule = Schedule::new(&config, lists.labeled.count(), Some(unlabeled.count()))?;
-        let builder =
-            BatchBuilder::new(&config, schedule.unlabeled_from(config.mode), PADDING_COLOR);
+        let geometry = Geometry::new(&config, &lists.classes)?;
+        let unlabeled_from = schedule.unlabeled_from(config.mode);
+        let builder = BatchBuilder::new(&config, geometry, unlabeled_from, PADDING_COLOR);
         let caches = ImageCaches::new(lists.labeled, Some(unlabeled));
 
         let net = Net::new(graph.clone(), &initial_weights(&graph, &config)?, Device::Cpu)?;
         // A batch of one image cannot be normalized.
-        let pairs = BatchBuilder { batch: builder.batch.max(2), ..builder };
-        precise_bn::update_statistics(&net, &pairs, &caches.labeled, PRECISE_BN_BATCHES)?;
+        let pairs = BatchBuilder { batch: builder.batch.max(2), ..builder.clone() };
+        precise_bn::update_statistics(
+            &net,
+            &pairs,
+            &caches.labeled,
+            PRECISE_BN_BATCHES,
+            &Interrupt::never(),
+            &Progress::hidden(),
+        )?;
         let student = net.state_dict()?;
         let mut teacher = student.clone();
         for (name, tensor) in &mut teacher {

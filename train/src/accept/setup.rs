@@ -10,14 +10,17 @@ use tch::Device;
 
 use crate::config::Config;
 use crate::config::options::Precision;
+use crate::data::augment::Geometry;
 use crate::data::lists::Lists;
 use crate::data::loader::{BatchBuilder, ImageCaches, MicroBatch};
+use crate::interrupt::Interrupt;
 use crate::method::prototypes::{PrototypeSettings, Prototypes};
 use crate::method::schedule::Schedule;
 use crate::method::step::Learner;
 use crate::net::mean_color;
 use crate::pretrained;
-use crate::run::fit::end_warmup;
+use crate::progress::Progress;
+use crate::run::warmup_end::WarmupEnd;
 
 /// Every crop is mixed. The learning rate is so low that rounding in one step hardly grows in the
 /// next, so that each step's loss and gradient can be compared.
@@ -88,7 +91,12 @@ impl AcceptSetup {
         let unlabeled = lists.unlabeled.as_ref().map(|unlabeled| unlabeled.count());
         let schedule = Schedule::new(&config, lists.labeled.count(), unlabeled)?;
         let unlabeled_from = schedule.unlabeled_from(config.mode);
-        let batches = BatchBuilder::new(&config, unlabeled_from, mean_color(&graph));
+        let batches = BatchBuilder::new(
+            &config,
+            Geometry::new(&config, &lists.classes)?,
+            unlabeled_from,
+            mean_color(&graph),
+        );
         let caches = ImageCaches::new(lists.labeled.clone(), lists.unlabeled.clone());
         Ok(Self { config, graph, arch, lists, schedule, batches, caches })
     }
@@ -115,7 +123,14 @@ impl AcceptSetup {
         let mut learner =
             Learner::new(&self.config, self.schedule, &self.graph, &weights, Device::Cpu)?;
         let grid = LogitGrid::from_arch(self.arch);
-        end_warmup(&mut learner, &self.batches, &self.caches, &self.lists, grid)?;
+        let ending = WarmupEnd {
+            builder: &self.batches,
+            caches: &self.caches,
+            lists: &self.lists,
+            grid,
+            interrupt: Interrupt::never(),
+        };
+        ending.run(&mut learner, |_, _, _| Progress::hidden())?;
         let prototypes = learner.prototypes.context("the warm-up initialized no prototypes")?;
         Ok(InitialState { weights: learner.teacher.state_dict()?, prototypes })
     }

@@ -13,6 +13,7 @@ impl Config {
         self.check_ranges()?;
         self.check_schedule()?;
         self.check_data()?;
+        self.check_augmentation()?;
         if let Some(window) = self.window {
             let grid = LogitGrid::from_arch(Arch::new(self.network, 2)?);
             if let Err(error) = grid.check(window) {
@@ -75,6 +76,26 @@ impl Config {
             self.steps,
             self.epochs
         );
+        Ok(())
+    }
+
+    fn check_augmentation(&self) -> Result<()> {
+        let [low, high] = self.scale;
+        ensure!(
+            0.1 <= low && low <= high && high <= 10.0,
+            "`scale` is [{low}, {high}]; it must be the smallest and the largest scale, between 0.1 \
+             and 10, such as [0.5, 2.0]"
+        );
+        ensure!(
+            self.flip || self.flip_pairs.is_empty(),
+            "`flip_pairs` has no effect with `flip = false`; remove one of the two"
+        );
+        let names: Vec<&String> = self.flip_pairs.iter().flatten().collect();
+        if let Some(twice) =
+            names.iter().enumerate().find(|(index, name)| names[..*index].contains(name))
+        {
+            bail!("`flip_pairs` names `{}` twice; a class has one counterpart", twice.1);
+        }
         Ok(())
     }
 

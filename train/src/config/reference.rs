@@ -6,7 +6,7 @@ use std::fmt::Write;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
-use super::{Config, RENAMED, REQUIRED, fidelity, warmup};
+use super::{Config, RENAMED, REQUIRED, fidelity, resume, warmup};
 
 const INTRODUCTION: &str = "\
 # Training configuration
@@ -32,6 +32,15 @@ const WARMUP: &str = "
 
 Runs of an `--ablate` grid that differ in these keys alone share one warm-up (where `epochs` gives
 the length of the run, `unlabeled` and `synthetic_unlabeled` have an effect too):
+";
+
+const RESUME: &str = "
+## Keys that may change before `--resume`
+
+A run is resumed with the configuration that it began with, but for these keys, which change no weight:
+
+| Key | Effect |
+| --- | --- |
 ";
 
 const OLD_NAMES: &str = "
@@ -93,6 +102,10 @@ pub fn markdown() -> String {
     page.push_str(WARMUP);
     let keys = warmup::IRRELEVANT_TO_WARMUP.map(|key| format!("`{key}`"));
     let _ = writeln!(page, "{}.", keys.join(",\n"));
+    page.push_str(RESUME);
+    for (key, effect) in resume::CHANGE_NO_WEIGHT {
+        let _ = writeln!(page, "| `{key}` | {effect} |");
+    }
     page.push_str(OLD_NAMES);
     for (old, current) in RENAMED {
         let _ = writeln!(page, "| `{old}` | `{current}` |");
@@ -130,7 +143,12 @@ fn type_text(property: &Value) -> String {
     // The type of an optional key is a list of the type and "null".
     let kind = property["type"].as_str().or_else(|| property["type"][0].as_str());
     let kind = match kind {
-        Some("array") => "two integers",
+        Some("array") => match property["items"]["type"].as_str() {
+            Some("integer") => "two integers",
+            Some("number") => "two numbers",
+            Some("array") => "list of pairs",
+            _ => "list",
+        },
         Some("object") => "table",
         Some(kind) => kind,
         None => "any",

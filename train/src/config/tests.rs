@@ -15,6 +15,35 @@ fn settings_override_the_file() {
 }
 
 #[test]
+fn a_window_is_given_as_export_takes_it_and_a_key_is_taken_away_without_a_value() {
+    let table = parse(&["window={size=512, stride=384}"]).unwrap();
+    assert_eq!(parse(&["window=512:384"]).unwrap(), table);
+    assert_eq!(parse(&["window=\"512:384\""]).unwrap(), table);
+    for none in ["window=", "window=whole", "window= "] {
+        assert_eq!(parse(&[none]).unwrap().window, None, "{none}");
+    }
+    assert_eq!(parse(&["seed=5", "seed="]).unwrap().seed, Config::default().seed);
+    for (setting, message) in [
+        ("window=512", "`window` is 512"),
+        ("window=a:b", "SIZE:STRIDE"),
+        ("name=", "`name` is missing"),
+        ("stepz=", "no key `stepz`"),
+    ] {
+        let error = format!("{:#}", parse(&[setting]).unwrap_err());
+        assert!(error.contains(message), "{setting}: {error}");
+    }
+}
+
+#[test]
+fn images_are_read_by_the_keys_and_as_files_say_without_them() {
+    assert!(parse(&[]).unwrap().reading().is_default());
+    let config = parse(&["channels=4,3,2", "range=0:4080"]).unwrap();
+    assert_eq!(config.reading().to_string(), "--channels 4,3,2 --range 0:4080");
+    let written = toml::to_string(&config).unwrap();
+    assert_eq!(Config::parse(&written, &[]).unwrap().reading(), config.reading());
+}
+
+#[test]
 fn mistakes_are_named() {
     for (setting, message) in [
         ("stepz=3", "stepz"),
@@ -30,11 +59,26 @@ fn mistakes_are_named() {
         ("data=camvid", "`labeled`"),
         ("network=alexnet", "alexnet"),
         ("window={size=769, stride=512}", "768"),
+        ("scale=[2.0, 0.5]", "`scale` is [2, 0.5]"),
+        ("scale=[0.0, 1.0]", "`scale`"),
+        ("scale=0.5", "scale"),
+        ("hue=0.6", "`hue` is 0.6; it must be between 0 and 0.5"),
+        ("flip_pairs=[[\"a\", \"b\"], [\"b\", \"c\"]]", "`flip_pairs` names `b` twice"),
+        ("channels=1,2", "three channels such as 3,2,1"),
+        ("range=9:1", "LOW below HIGH"),
         ("steps", "key=value"),
     ] {
         let error = parse(&[setting]).unwrap_err();
         assert!(format!("{error:#}").contains(message), "{setting}: {error:#}");
     }
+}
+
+#[test]
+fn pairs_that_nothing_mirrors_are_refused() {
+    let pairs = "flip_pairs=[[\"left\", \"right\"]]";
+    assert_eq!(parse(&[pairs]).unwrap().flip_pairs, [["left", "right"].map(str::to_owned)]);
+    let error = parse(&[pairs, "flip=false"]).unwrap_err().to_string();
+    assert!(error.contains("`flip_pairs` has no effect"), "{error}");
 }
 
 #[test]

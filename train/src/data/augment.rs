@@ -2,10 +2,68 @@
 //!
 //! Only the pixels of the crop are computed, with the values of resizing the whole image first.
 
-use protoseg_models::classes::IGNORE_INDEX;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use protoseg_images::labeled::LabeledImage;
+use protoseg_models::classes::{ClassTable, IGNORE_INDEX};
 use protoseg_models::random::Stream;
 
-use protoseg_images::labeled::LabeledImage;
+use crate::config::Config;
+
+/// Choices of the geometric augmentation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Geometry {
+    /// Mirrors half of the crops.
+    pub flip: bool,
+    /// Label of each label in a mirrored crop.
+    pub flipped_labels: Arc<[u8; 256]>,
+    /// Smallest and largest scale of the image.
+    pub scale: [f64; 2],
+}
+
+impl Default for Geometry {
+    /// Flips that change no label, and scales from 0.5 to 2.
+    fn default() -> Self {
+        Self {
+            flip: true,
+            flipped_labels: Arc::new(std::array::from_fn(|label| label as u8)),
+            scale: [0.5, 2.0],
+        }
+    }
+}
+
+impl Geometry {
+    /// Geometry of a run whose classes have these names by train id.
+    pub fn new(config: &Config, classes: &ClassTable) -> Result<Self> {
+        let mut labels: [u8; 256] = std::array::from_fn(|label| label as u8);
+        let find = |name: &String| {
+            let found = classes.classes().iter().position(|class| class.name == *name);
+            found.with_context(|| {
+                let known: Vec<&str> =
+                    classes.classes().iter().map(|class| class.name.as_str()).collect();
+                format!("`flip_pairs` names `{name}`, which is not a class: {}", known.join(", "))
+            })
+        };
+        for [left, right] in &config.flip_pairs {
+            let (left, right) = (find(left)?, find(right)?);
+            labels[left] = right as u8;
+            labels[right] = left as u8;
+        }
+        Ok(Self { flip: config.flip, flipped_labels: Arc::new(labels), scale: config.scale })
+    }
+
+    /// Draws a scale: below and above 1 with even chances, if both are allowed, and uniformly there.
+    fn draw_scale(&self, stream: Stream) -> f64 {
+        let [low, high] = self.scale;
+        let (low, high) = match (low < 1.0, high > 1.0) {
+            (true, true) if stream.unit(0) < 0.5 => (low, 1.0),
+            (true, true) => (1.0, high),
+            _ => (low, high),
+        };
+        stream.range(1, low, high)
+    }
+}
 
 /// A crop of a resized image.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,14 +77,15 @@ pub struct Crop {
 }
 
 impl Crop {
-    /// Draws a crop of `side` pixels: scale in [0.5, 1) or [1, 2) and flip with even chances, uniform position; an image
-    /// smaller than the crop is padded evenly at both ends.
-    pub fn sample(stream: Stream, [height, width]: [usize; 2], side: usize) -> Self {
-        let scale = if stream.unit(0) < 0.5 {
-            stream.range(1, 0.5, 1.0)
-        } else {
-            stream.range(1, 1.0, 2.0)
-        };
+    /// Draws a crop of `side` pixels: scale and flip as the geometry has it, uniform position; an image smaller than the crop
+    /// is padded evenly at both ends.
+    pub fn sample(
+        stream: Stream,
+        [height, width]: [usize; 2],
+        side: usize,
+        geometry: &Geometry,
+    ) -> Self {
+        let scale = geometry.draw_scale(stream);
         let resized = [height, width].map(|length| ((length as f64 * scale) as usize).max(1));
         let start = [(resized[0], 2), (resized[1], 3)].map(|(length, draw)| {
             match length.checked_sub(side) {
@@ -34,14 +93,19 @@ impl Crop {
                 None => -(((side - length) / 2) as isize),
             }
         });
-        Self { resized, start, flip: stream.unit(4) < 0.5, side }
+        Self { resized, start, flip: geometry.flip && stream.unit(4) < 0.5, side }
     }
 
-    /// Computes the crop; padding has the color `padding` and the label [`IGNORE_INDEX`].
+    /// Computes the crop; labels of a mirrored one are looked up in `flipped_labels`. Padding has the color `padding` and the label [`IGNORE_INDEX`].
     ///
     /// Colors are interpolated bilinearly with half-pixel centers and labels by nearest neighbor, as PyTorch's `interpolate`
     /// does.
-    pub fn apply(&self, sample: &LabeledImage, padding: [u8; 3]) -> CroppedImage {
+    pub fn apply(
+        &self,
+        sample: &LabeledImage,
+        padding: [u8; 3],
+        flipped_labels: &[u8; 256],
+    ) -> CroppedImage {
         let [height, width] = sample.size();
         let rows = self.taps(0, height);
         let mut columns = self.taps(1, width);
@@ -60,7 +124,8 @@ impl Crop {
                     continue;
                 };
                 inside.push(1);
-                labels.push(sample.truth[row.nearest * width + column.nearest]);
+                let label = sample.truth[row.nearest * width + column.nearest];
+                labels.push(if self.flip { flipped_labels[usize::from(label)] } else { label });
                 let pixel = |y: usize, x: usize, channel: usize| {
                     f32::from(sample.image.as_raw()[(y * width + x) * 3 + channel])
                 };
@@ -149,7 +214,7 @@ mod tests {
             let side = 24;
             let crop = Crop { resized, start, flip, side };
             let CroppedImage { pixels, labels: crop_labels, inside: crop_inside } =
-                crop.apply(&sample, [1, 2, 3]);
+                crop.apply(&sample, [1, 2, 3], &Geometry::default().flipped_labels);
             let size = resized.map(|length| length as i64);
             let expected = upsample(&whole, size, false).unwrap().round().to_kind(Kind::Uint8);
             let expected_labels = labels
@@ -197,7 +262,8 @@ mod tests {
     fn sampled_crops_stay_inside_and_cover_the_range_of_scales() {
         let mut scales = Vec::new();
         for index in 0..500 {
-            let crop = Crop::sample(Stream::keyed(&[1, index]), [100, 200], 64);
+            let crop =
+                Crop::sample(Stream::keyed(&[1, index]), [100, 200], 64, &Geometry::default());
             for direction in 0..2 {
                 let (start, length) = (crop.start[direction], crop.resized[direction] as isize);
                 assert!(start <= (length - 64).max(0) && (start >= 0 || length < 64));
@@ -208,5 +274,48 @@ mod tests {
         assert!(scales.iter().min() < Some(&110) && scales.iter().max() > Some(&380));
         let small = scales.iter().filter(|&&width| width < 200).count();
         assert!((200..300).contains(&small), "{small}");
+    }
+
+    #[test]
+    fn without_flips_and_with_other_scales_the_same_crops_are_drawn_otherwise() {
+        let draw = |index, geometry: &Geometry| {
+            Crop::sample(Stream::keyed(&[1, index]), [100, 200], 64, geometry)
+        };
+        let (mut flips, mut widths) = (0, Vec::new());
+        for index in 0..300 {
+            let usual = draw(index, &Geometry::default());
+            let still = draw(index, &Geometry { flip: false, ..Geometry::default() });
+            assert_eq!(still, Crop { flip: false, ..usual });
+            flips += usize::from(usual.flip);
+            let fixed = draw(index, &Geometry { scale: [1.0, 1.0], ..Geometry::default() });
+            assert_eq!(fixed.resized, [100, 200]);
+            let small = draw(index, &Geometry { scale: [0.5, 0.75], ..Geometry::default() });
+            widths.push(small.resized[1]);
+        }
+        assert!((120..180).contains(&flips), "{flips}");
+        assert!(widths.iter().all(|width| (100..=150).contains(width)));
+        assert!(widths.iter().min() < Some(&105) && widths.iter().max() > Some(&145));
+    }
+
+    #[test]
+    fn labels_of_a_pair_are_swapped_in_mirrored_crops_alone() {
+        let classes = ClassTable::parse("0 ground\n7 left\n9 right\n").unwrap();
+        let settings = ["flip_pairs=[[\"left\", \"right\"]]".to_owned()];
+        let text = include_str!("../../configs/synthetic.toml");
+        let config = Config::parse(text, &settings).unwrap();
+        let geometry = Geometry::new(&config, &classes).unwrap();
+        let error = Geometry::new(&config, &ClassTable::camvid()).unwrap_err().to_string();
+        assert!(error.contains("`left`") && error.contains("Building"), "{error}");
+        let mut sample = sample(64, 64);
+        for (index, label) in sample.truth.iter_mut().enumerate() {
+            *label = [0, 1, 2, IGNORE_INDEX][index % 64 / 16];
+        }
+        let labels = |flip| {
+            let crop = Crop { resized: [64, 64], start: [0, 0], flip, side: 64 };
+            let cropped = crop.apply(&sample, [0; 3], &geometry.flipped_labels).labels;
+            [0, 1, 2, 3].map(|part| cropped[part * 16])
+        };
+        assert_eq!(labels(false), [0, 1, 2, IGNORE_INDEX]);
+        assert_eq!(labels(true), [IGNORE_INDEX, 1, 2, 0]);
     }
 }

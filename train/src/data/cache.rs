@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
-use protoseg_images::image_file::MAX_PIXELS;
 use protoseg_images::labeled::{LabeledDataset, LabeledImage};
+
+use crate::data::read;
 
 /// Capacity in bytes; images beyond it are read again each time.
 const KEPT_BYTES: usize = 1 << 29;
@@ -31,12 +32,18 @@ impl ImageCache {
         self.samples.count()
     }
 
+    /// Returns the bytes of memory that images of these sizes will take beyond those that are kept already.
+    pub fn growth(&self, sizes: &[[usize; 2]]) -> usize {
+        let all: usize = sizes.iter().map(|[height, width]| height * width * 4).sum();
+        all.min(KEPT_BYTES).saturating_sub(self.kept().bytes)
+    }
+
     /// Returns an image with its truth, from memory or from its file.
     pub fn read(&self, index: usize) -> Result<Arc<LabeledImage>> {
         if let Some(sample) = self.kept().samples.get(&index) {
             return Ok(Arc::clone(sample));
         }
-        let sample = Arc::new(self.samples.read(index, MAX_PIXELS)?);
+        let sample = Arc::new(read::read(&self.samples, index)?);
         let bytes = sample.image.as_raw().len() + sample.truth.len();
         let mut kept = self.kept();
         if kept.bytes + bytes <= KEPT_BYTES

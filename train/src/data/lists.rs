@@ -1,16 +1,15 @@
 //! Image lists of a run: labeled, unlabeled, validation.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use protoseg_images::dataset::{ALL, Dataset};
-use protoseg_images::image_file::MAX_PIXELS;
 use protoseg_images::labeled::LabeledDataset;
 use protoseg_images::scan::{Scanner, UnreadableFolder};
 use protoseg_models::classes::ClassTable;
 use protoseg_models::digest;
-use rayon::prelude::*;
 
 use crate::config::Config;
 use crate::config::options::DataSource;
@@ -89,32 +88,17 @@ impl Lists {
         })
     }
 
-    /// Reads every labeled image and counts the pixels of each class.
-    pub fn count_labeled_pixels(&self) -> Result<Vec<u64>> {
-        let classes = self.classes.count();
-        let count = |index| -> Result<Vec<u64>> {
-            let mut counts = vec![0; 256];
-            for label in self.labeled.read(index, MAX_PIXELS)?.truth {
-                counts[usize::from(label)] += 1;
-            }
-            counts.truncate(classes);
-            Ok(counts)
-        };
-        let sum = |left: Vec<u64>, right: Vec<u64>| {
-            Ok(left.iter().zip(&right).map(|(left, right)| left + right).collect())
-        };
-        (0..self.labeled.count()).into_par_iter().map(count).try_reduce(|| vec![0; classes], sum)
-    }
-
-    /// Reads every unlabeled and validation image, so that a broken one does not end a run halfway.
-    pub fn check_readable(&self) -> Result<()> {
-        for set in [self.unlabeled.as_deref(), self.validation.as_ref()].into_iter().flatten() {
-            // Synthetic scenes cannot be broken.
-            if let LabeledDataset::Files { .. } = set {
-                let read = |index| -> Result<()> { Ok(set.read(index, MAX_PIXELS).map(drop)?) };
-                (0..set.count()).into_par_iter().try_for_each(read)?;
-            }
+    /// Takes images off the unlabeled list.
+    pub fn skip_unlabeled(&mut self, skipped: &BTreeSet<PathBuf>) -> Result<()> {
+        let Some(unlabeled) = &self.unlabeled else { return Ok(()) };
+        let mut kept = unlabeled.as_ref().clone();
+        if let LabeledDataset::Files { samples, .. } = &mut kept {
+            samples.retain(|sample| !skipped.contains(&sample.image));
         }
+        ensure!(kept.count() > 0, "every unlabeled image is broken: none is left to train on");
+        self.unlabeled_truth = Some(kept.labeled_only())
+            .filter(|truth| self.unlabeled_truth.is_some() && truth.count() > 0);
+        self.unlabeled = Some(Arc::new(kept));
         Ok(())
     }
 
@@ -122,7 +106,12 @@ impl Lists {
     pub fn warnings(&self) -> Vec<String> {
         let further = [self.unlabeled.as_deref(), self.validation.as_ref()];
         let further = further.into_iter().flatten().map(LabeledDataset::count);
-        self.labeled.warnings(self.labeled.count() + further.sum::<usize>())
+        let warnings = self.labeled.warnings(self.labeled.count() + further.sum::<usize>());
+        // Options of `protoseg` are keys here.
+        let as_key = |warning: String| {
+            warning.replace("--range ", "--set range=").replace("--channels ", "--set channels=")
+        };
+        warnings.into_iter().map(as_key).collect()
     }
 
     /// Returns a digest of the classes and the names of labeled and unlabeled images, which must not change before a resume.

@@ -12,10 +12,13 @@ use rayon::prelude::*;
 
 use crate::config::Config;
 use crate::config::options::PadLabel;
-use crate::data::augment::{Crop, CroppedImage};
+use crate::data::augment::{Crop, CroppedImage, Geometry};
 use crate::data::cache::ImageCache;
-use crate::data::photometric::PhotometricView;
-use crate::streams::{AUGMENT, ORDER, PHOTOMETRIC, PRECISE_BN, UNLABELED_AUGMENT, UNLABELED_ORDER};
+use crate::data::photometric::{ColorRanges, PhotometricView};
+use crate::streams::{
+    AUGMENT, LABELED_PHOTOMETRIC, ORDER, PHOTOMETRIC, PRECISE_BN, UNLABELED_AUGMENT,
+    UNLABELED_ORDER,
+};
 
 /// Steps prefetched at most.
 const AHEAD: usize = 3;
@@ -55,7 +58,7 @@ pub struct MicroBatch {
 }
 
 /// Maker of batches.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct BatchBuilder {
     pub seed: u64,
     /// Labeled crops of a micro-batch, and as many unlabeled ones.
@@ -66,8 +69,12 @@ pub struct BatchBuilder {
     /// Color of padding.
     pub padding: [u8; 3],
     pub pad_label: PadLabel,
+    pub geometry: Geometry,
     /// Makes a strong view with other colors for the student.
     pub photometric: bool,
+    /// Changes the colors of labeled crops too.
+    pub labeled_photometric: bool,
+    pub colors: ColorRanges,
     /// First step with unlabeled crops.
     pub unlabeled_from: Option<u64>,
 }
@@ -88,7 +95,12 @@ impl ImageCaches {
 
 impl BatchBuilder {
     /// Batches of a run, with unlabeled crops from a step on.
-    pub fn new(config: &Config, unlabeled_from: Option<u64>, padding: [u8; 3]) -> Self {
+    pub fn new(
+        config: &Config,
+        geometry: Geometry,
+        unlabeled_from: Option<u64>,
+        padding: [u8; 3],
+    ) -> Self {
         Self {
             seed: config.seed,
             batch: config.batch,
@@ -96,7 +108,10 @@ impl BatchBuilder {
             side: config.crop,
             padding,
             pad_label: config.pad_label,
+            geometry,
             photometric: config.photometric,
+            labeled_photometric: config.labeled_photometric,
+            colors: ColorRanges::from_config(config),
             unlabeled_from,
         }
     }
@@ -121,7 +136,10 @@ impl BatchBuilder {
         let first = step * self.accumulate as u64;
         let make = |micro_batch: u64| -> Result<MicroBatch> {
             Ok(MicroBatch {
-                labeled: self.labeled(&caches.labeled, ORDER, AUGMENT, micro_batch)?,
+                labeled: self.colored(
+                    self.labeled(&caches.labeled, ORDER, AUGMENT, micro_batch)?,
+                    micro_batch,
+                ),
                 unlabeled: unlabeled.map(|cache| self.unlabeled(cache, micro_batch)).transpose()?,
             })
         };
@@ -152,21 +170,32 @@ impl BatchBuilder {
         Ok(LabeledBatch { labels, pixels: joined(&crops, |crop| &crop.pixels), indices })
     }
 
+    /// Changes the colors of labeled crops, if so configured.
+    fn colored(&self, batch: LabeledBatch, micro_batch: u64) -> LabeledBatch {
+        if !self.labeled_photometric {
+            return batch;
+        }
+        let pixels = self.recolored(&batch.pixels, LABELED_PHOTOMETRIC, micro_batch);
+        LabeledBatch { pixels, ..batch }
+    }
+
+    /// Returns crops in other colors.
+    fn recolored(&self, crops: &[u8], purpose: u64, micro_batch: u64) -> Vec<u8> {
+        let crops: Vec<(&[u8], u64)> = crops.chunks(self.side * self.side * 3).zip(0..).collect();
+        let recolored = |(pixels, offset): (&[u8], u64)| {
+            let mut pixels = pixels.to_vec();
+            let stream = Stream::keyed(&[self.seed, purpose, micro_batch, offset]);
+            PhotometricView::sample(stream, self.colors).apply(&mut pixels, [self.side, self.side]);
+            pixels
+        };
+        crops.into_par_iter().map(recolored).collect::<Vec<_>>().concat()
+    }
+
     fn unlabeled(&self, cache: &ImageCache, micro_batch: u64) -> Result<UnlabeledBatch> {
         let indices = self.indices(UNLABELED_ORDER, micro_batch, cache.count());
         let crops = self.cut(cache, UNLABELED_AUGMENT, micro_batch, &indices)?;
         let weak = joined(&crops, |crop| &crop.pixels);
-        let recolored = |(pixels, offset): (&[u8], u64)| {
-            let mut pixels = pixels.to_vec();
-            let stream = Stream::keyed(&[self.seed, PHOTOMETRIC, micro_batch, offset]);
-            PhotometricView::sample(stream).apply(&mut pixels, [self.side, self.side]);
-            pixels
-        };
-        let strong = self.photometric.then(|| {
-            let crops: Vec<(&[u8], u64)> =
-                weak.chunks(self.side * self.side * 3).zip(0..).collect();
-            crops.into_par_iter().map(recolored).collect::<Vec<_>>().concat()
-        });
+        let strong = self.photometric.then(|| self.recolored(&weak, PHOTOMETRIC, micro_batch));
         // U2PL trains on the padding of unlabeled images.
         let valid = match self.pad_label {
             PadLabel::Ignore => joined(&crops, |crop| &crop.inside),
@@ -191,7 +220,8 @@ impl BatchBuilder {
         let cut = |(offset, &index): (usize, &usize)| {
             let sample = cache.read(index)?;
             let stream = Stream::keyed(&[self.seed, augment, micro_batch, offset as u64]);
-            Ok(Crop::sample(stream, sample.size(), self.side).apply(&sample, self.padding))
+            let crop = Crop::sample(stream, sample.size(), self.side, &self.geometry);
+            Ok(crop.apply(&sample, self.padding, &self.geometry.flipped_labels))
         };
         indices.par_iter().enumerate().map(cut).collect()
     }
@@ -235,16 +265,21 @@ mod tests {
     use super::*;
     use protoseg_models::classes::IGNORE_INDEX;
 
-    const BUILDER: BatchBuilder = BatchBuilder {
-        seed: 3,
-        batch: 4,
-        accumulate: 2,
-        side: 32,
-        padding: [9; 3],
-        pad_label: PadLabel::Ignore,
-        photometric: false,
-        unlabeled_from: Some(1),
-    };
+    fn builder() -> BatchBuilder {
+        BatchBuilder {
+            seed: 3,
+            batch: 4,
+            accumulate: 2,
+            side: 32,
+            padding: [9; 3],
+            pad_label: PadLabel::Ignore,
+            geometry: Geometry::default(),
+            photometric: false,
+            labeled_photometric: false,
+            colors: ColorRanges::default(),
+            unlabeled_from: Some(1),
+        }
+    }
 
     fn caches() -> ImageCaches {
         let scenes = |first, count| {
@@ -256,7 +291,7 @@ mod tests {
     #[test]
     fn every_pass_contains_every_image_once() {
         let shown: Vec<usize> =
-            (0..5).flat_map(|micro_batch| BUILDER.indices(ORDER, micro_batch, 10)).collect();
+            (0..5).flat_map(|micro_batch| builder().indices(ORDER, micro_batch, 10)).collect();
         for pass in shown.chunks(10) {
             let mut pass = pass.to_vec();
             pass.sort_unstable();
@@ -267,19 +302,19 @@ mod tests {
 
     #[test]
     fn prefetched_batches_equal_direct_ones() {
-        let direct = BUILDER.make(&caches(), 2).unwrap();
+        let direct = builder().make(&caches(), 2).unwrap();
         assert_eq!(direct.len(), 2);
-        let receiver = start(caches(), BUILDER, 1, 2).unwrap();
+        let receiver = start(caches(), builder(), 1, 2).unwrap();
         receiver.recv().unwrap().unwrap();
         assert_eq!(receiver.recv().unwrap().unwrap(), direct);
-        let warmup = BUILDER.make(&caches(), 0).unwrap();
+        let warmup = builder().make(&caches(), 0).unwrap();
         assert!(warmup.iter().all(|batch| batch.unlabeled.is_none()));
     }
 
     #[test]
     fn padding_is_ignored_or_labeled_as_the_first_class() {
-        let ours = BUILDER.make(&caches(), 1).unwrap();
-        let zero = BatchBuilder { pad_label: PadLabel::Zero, ..BUILDER };
+        let ours = builder().make(&caches(), 1).unwrap();
+        let zero = BatchBuilder { pad_label: PadLabel::Zero, ..builder() };
         let theirs = zero.make(&caches(), 1).unwrap();
         let mut padding = 0;
         for (ours, theirs) in ours.iter().zip(&theirs) {
@@ -296,9 +331,9 @@ mod tests {
 
     #[test]
     fn the_strong_view_has_other_colors_and_the_same_shape() {
-        let strong = BatchBuilder { photometric: true, ..BUILDER };
+        let strong = BatchBuilder { photometric: true, ..builder() };
         let (plain, colored) =
-            (BUILDER.make(&caches(), 1).unwrap(), strong.make(&caches(), 1).unwrap());
+            (builder().make(&caches(), 1).unwrap(), strong.make(&caches(), 1).unwrap());
         for (plain, colored) in plain.iter().zip(&colored) {
             let (plain, colored) =
                 (plain.unlabeled.as_ref().unwrap(), colored.unlabeled.as_ref().unwrap());
@@ -309,5 +344,48 @@ mod tests {
             );
             assert!(strong != &colored.weak && plain.strong.is_none());
         }
+    }
+
+    #[test]
+    fn colors_of_labeled_crops_change_where_that_is_asked_for() {
+        let colored = BatchBuilder { labeled_photometric: true, ..builder() };
+        let (plain, colored) =
+            (builder().make(&caches(), 0).unwrap(), colored.make(&caches(), 0).unwrap());
+        for (plain, colored) in plain.iter().zip(&colored) {
+            assert_eq!(plain.labeled.labels, colored.labeled.labels);
+            assert_ne!(plain.labeled.pixels, colored.labeled.pixels);
+        }
+    }
+
+    #[test]
+    fn labels_and_truth_of_mirrored_crops_are_swapped_alike() {
+        // Cityscapes' road and sidewalk, for the sake of the scenes.
+        let mut labels: [u8; 256] = std::array::from_fn(|label| label as u8);
+        labels.swap(0, 1);
+        let geometry =
+            Geometry { flipped_labels: std::sync::Arc::new(labels), ..Geometry::default() };
+        let swapped = BatchBuilder { geometry, ..builder() };
+        let (plain, swapped) =
+            (builder().make(&caches(), 1).unwrap(), swapped.make(&caches(), 1).unwrap());
+        let mut changed = [0, 0];
+        for (plain, swapped) in plain.iter().zip(&swapped) {
+            let (unlabeled, other) =
+                (plain.unlabeled.as_ref().unwrap(), swapped.unlabeled.as_ref().unwrap());
+            assert_eq!(
+                (&plain.labeled.pixels, &unlabeled.weak),
+                (&swapped.labeled.pixels, &other.weak)
+            );
+            for (list, (left, right)) in
+                [(&plain.labeled.labels, &swapped.labeled.labels), (&unlabeled.truth, &other.truth)]
+                    .into_iter()
+                    .enumerate()
+            {
+                for (&left, &right) in left.iter().zip(right) {
+                    assert!(left == right || labels[usize::from(left)] == right);
+                    changed[list] += usize::from(left != right);
+                }
+            }
+        }
+        assert!(changed.iter().all(|&changed| changed > 0), "{changed:?}");
     }
 }

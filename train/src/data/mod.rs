@@ -2,7 +2,9 @@
 
 pub mod augment;
 pub mod cache;
+pub mod census;
 pub mod label_check;
 pub mod lists;
 pub mod loader;
 pub mod photometric;
+pub mod read;

@@ -4,6 +4,44 @@
 
 use protoseg_models::random::Stream;
 
+use crate::config::Config;
+
+/// Strengths of the color changes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ColorRanges {
+    /// Brightness factors lie in [1 - this, 1 + this).
+    pub brightness: f64,
+    pub contrast: f64,
+    pub saturation: f64,
+    /// Rotations of the hue lie in [-this, this) of a turn.
+    pub hue: f64,
+    /// Probability of a gray image.
+    pub grayscale: f64,
+    /// Probability of a Gaussian blur.
+    pub blur: f64,
+}
+
+impl Default for ColorRanges {
+    /// UniMatch's.
+    fn default() -> Self {
+        Self {
+            brightness: 0.5,
+            contrast: 0.5,
+            saturation: 0.5,
+            hue: 0.25,
+            grayscale: 0.2,
+            blur: 0.5,
+        }
+    }
+}
+
+impl ColorRanges {
+    pub fn from_config(config: &Config) -> Self {
+        let Config { brightness, contrast, saturation, hue, grayscale, blur, .. } = *config;
+        Self { brightness, contrast, saturation, hue, grayscale, blur }
+    }
+}
+
 /// Parameters of a strong view.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PhotometricView {
@@ -28,16 +66,15 @@ enum ColorOperation {
 }
 
 impl PhotometricView {
-    /// Draws a view: with probability 0.8 a color jitter in random order (brightness, contrast and saturation factors in
-    /// [0.5, 1.5), hue in [-0.25, 0.25) of a turn), then with 0.2 grayscale, then with 0.5 a Gaussian blur with a standard
+    /// Draws a view: with probability 0.8 a color jitter in random order, then grayscale, then a Gaussian blur with a standard
     /// deviation in [0.1, 2) pixels.
-    pub fn sample(stream: Stream) -> Self {
-        let factor = |index| stream.range(index, 0.5, 1.5) as f32;
+    pub fn sample(stream: Stream, ranges: ColorRanges) -> Self {
+        let factor = |index, range: f64| stream.range(index, 1.0 - range, 1.0 + range) as f32;
         let operations = [
-            ColorOperation::Brightness(factor(1)),
-            ColorOperation::Contrast(factor(2)),
-            ColorOperation::Saturation(factor(3)),
-            ColorOperation::Hue((stream.range(4, -0.25, 0.25) * 255.0) as i8),
+            ColorOperation::Brightness(factor(1, ranges.brightness)),
+            ColorOperation::Contrast(factor(2, ranges.contrast)),
+            ColorOperation::Saturation(factor(3, ranges.saturation)),
+            ColorOperation::Hue((stream.range(4, -ranges.hue, ranges.hue) * 255.0) as i8),
         ];
         let order = if stream.unit(0) < 0.8 {
             stream.child(0).permutation(operations.len())
@@ -45,8 +82,8 @@ impl PhotometricView {
             Vec::new()
         };
         let jitter = order.into_iter().map(|place| operations[place]).collect();
-        let blur = (stream.unit(6) < 0.5).then(|| stream.range(7, 0.1, 2.0));
-        Self { jitter, gray: stream.unit(5) < 0.2, blur }
+        let blur = (stream.unit(6) < ranges.blur).then(|| stream.range(7, 0.1, 2.0));
+        Self { jitter, gray: stream.unit(5) < ranges.grayscale, blur }
     }
 
     /// Changes pixels RGB `[height, width, 3]` in place; a slice of any other length is left unchanged.
@@ -254,9 +291,15 @@ mod tests {
 
     #[test]
     fn samples_have_the_probabilities_and_ranges_of_unimatch() {
-        let draws: Vec<_> =
-            (0..4000).map(|index| PhotometricView::sample(Stream::keyed(&[2, index]))).collect();
-        assert_eq!(draws[7], PhotometricView::sample(Stream::keyed(&[2, 7])));
+        let draws: Vec<_> = (0..4000)
+            .map(|index| {
+                PhotometricView::sample(Stream::keyed(&[2, index]), ColorRanges::default())
+            })
+            .collect();
+        assert_eq!(
+            draws[7],
+            PhotometricView::sample(Stream::keyed(&[2, 7]), ColorRanges::default())
+        );
         let orders = draws
             .iter()
             .map(|draw| draw.jitter.iter().map(std::mem::discriminant).collect::<Vec<_>>());
@@ -309,6 +352,23 @@ mod tests {
                     "{quantile} {expected}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn ranges_of_zero_change_no_color() {
+        let none = ColorRanges {
+            brightness: 0.0,
+            contrast: 0.0,
+            saturation: 0.0,
+            hue: 0.0,
+            grayscale: 0.0,
+            blur: 0.0,
+        };
+        for index in 0..50 {
+            let mut pixels = IMAGE;
+            PhotometricView::sample(Stream::keyed(&[3, index]), none).apply(&mut pixels, [1, 5]);
+            assert_eq!(pixels, IMAGE);
         }
     }
 

@@ -6,24 +6,32 @@ use protoseg_models::random::Stream;
 
 use crate::data::cache::ImageCache;
 use crate::data::loader::BatchBuilder;
+use crate::interrupt::Interrupt;
 use crate::net::{self, ForwardMode, Net};
+use crate::progress::Progress;
 use crate::streams::PRECISE_BN;
 
 /// Replaces the running statistics by their means over `batches` batches of labeled crops; keeps them if that is 0.
+///
+/// Interrupted, it leaves statistics of some of the batches behind.
 pub fn update_statistics(
     net: &Net,
     builder: &BatchBuilder,
     cache: &ImageCache,
     batches: u64,
+    interrupt: &Interrupt,
+    progress: &Progress,
 ) -> Result<()> {
     let _guard = tch::no_grad_guard();
     // The last node makes the pass compute all of them.
     let (last, _) = net.graph().iter().last().context("the network is empty")?;
     for seen in 0..batches {
+        interrupt.check()?;
         let batch = builder.statistics_batch(cache, seen)?;
         tch::manual_seed(Stream::keyed(&[builder.seed, PRECISE_BN, seen, 1]).bits(0) as i64);
         let images = net::images_to_tensor(&batch.pixels, [builder.side; 2], net.device())?;
         net.forward(&images, ForwardMode::PreciseBn { seen }, &[last])?;
+        progress.done();
     }
     Ok(())
 }
@@ -34,6 +42,8 @@ mod tests {
 
     use super::*;
     use crate::config::options::PadLabel;
+    use crate::data::augment::Geometry;
+    use crate::data::photometric::ColorRanges;
     use protoseg_images::labeled::LabeledDataset;
     use protoseg_models::arch::{Arch, Preset};
     use protoseg_models::formula;
@@ -51,7 +61,10 @@ mod tests {
             side,
             padding: [0; 3],
             pad_label: PadLabel::Ignore,
+            geometry: Geometry::default(),
             photometric: false,
+            labeled_photometric: false,
+            colors: ColorRanges::default(),
             unlabeled_from: None,
         };
         let cache = ImageCache::new(Arc::new(LabeledDataset::Synthetic {
@@ -71,10 +84,14 @@ mod tests {
                 output.mean_dim([0_i64, 2, 3].as_slice(), false, Kind::Double).double_value(&[4])
                     / 3.0;
         }
-        update_statistics(&net, &builder, &cache, 0).unwrap();
+        let update = |batches| {
+            let (interrupt, progress) = (Interrupt::never(), Progress::hidden());
+            update_statistics(&net, &builder, &cache, batches, &interrupt, &progress).unwrap();
+        };
+        update(0);
         let name = "encoder._bn0.running_mean";
         assert_eq!(net.state_dict().unwrap()[name], formula::weights(&graph, Some(1))[name]);
-        update_statistics(&net, &builder, &cache, 3).unwrap();
+        update(3);
         let found = f64::from(net.state_dict().unwrap()[name].data[4]);
         assert!((found - expected).abs() < 1e-4 * expected.abs().max(1.0), "{found} {expected}");
     }

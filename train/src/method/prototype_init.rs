@@ -1,11 +1,13 @@
 //! Initialization of the prototypes: k-means per class over the teacher's features of all labeled images.
+//!
+//! Images of more than [`tiles::WHOLE_PIXELS`] pixels are processed in the network's default windows.
 
 use anyhow::{Context, Result};
 use protoseg_images::image_file::MAX_PIXELS;
 use protoseg_images::labeled::{LabeledDataset, LabeledImage};
 use protoseg_models::graph::{Graph, NodeId, Op, Tag};
 use protoseg_models::random::Stream;
-use protoseg_models::window::LogitGrid;
+use protoseg_models::window::{LogitGrid, WindowAxis, WindowPlan};
 use rayon::prelude::*;
 use tch::{Kind, Tensor};
 
@@ -13,10 +15,12 @@ use crate::config::options::FeatureSource;
 use crate::method::kmeans;
 use crate::method::prototypes::{PrototypeSettings, Prototypes};
 use crate::net::{self, ForwardMode, Net};
+use crate::progress::Progress;
 use crate::streams::PROTOTYPE_INIT;
+use crate::tiles;
 
 /// Largest number of points per class.
-const POINTS: usize = 5000;
+pub(crate) const POINTS: usize = 5000;
 
 /// Returns the node whose output is compared with prototypes.
 pub fn feature_node(graph: &Graph, features: FeatureSource) -> Result<NodeId> {
@@ -35,20 +39,25 @@ pub fn feature_node(graph: &Graph, features: FeatureSource) -> Result<NodeId> {
     }
 }
 
-/// Clusters the features of whole labeled images: at most 5000 points per class, spread evenly over the images, on the grid
-/// of the feature map with the label of the nearest pixel. Classes without a point are not active.
+/// Clusters the features of labeled images: at most 5000 points per class, spread evenly over the images, on the grid of the
+/// feature map with the label of the nearest pixel. Classes without a point are not active. Every image counts as two parts
+/// of the progress.
 pub fn initialize(
     net: &Net,
     node: NodeId,
     samples: &LabeledDataset,
     settings: PrototypeSettings,
     grid: LogitGrid,
+    progress: &Progress,
 ) -> Result<Prototypes> {
     let _guard = tch::no_grad_guard();
     let [stream, seeds] = [0, 1].map(|part| Stream::keyed(&[settings.seed, PROTOTYPE_INIT, part]));
+    let interrupt = net.interrupt();
     let counts = (0..samples.count()).into_par_iter().map(|index| -> Result<Vec<usize>> {
+        interrupt.check()?;
         let sample = samples.read(index, MAX_PIXELS)?;
         let places = places(grid, &sample, settings.classes);
+        progress.done();
         Ok(places.iter().map(Vec::len).collect())
     });
     let counts: Vec<Vec<usize>> = counts.collect::<Result<_>>()?;
@@ -62,10 +71,8 @@ pub fn initialize(
     let mut points: Vec<Vec<f32>> = vec![Vec::new(); settings.classes];
     for index in 0..samples.count() {
         let sample = samples.read(index, MAX_PIXELS)?;
-        let image = net::images_to_tensor(sample.image.as_raw(), sample.size(), net.device())?;
-        let map = net.forward(&image, ForwardMode::Eval, &[node])?.remove(0);
-        let rows = map.f_permute([0, 2, 3, 1])?.f_reshape([-1, channels as i64])?;
-        for (class, mut places) in places(grid, &sample, settings.classes).into_iter().enumerate() {
+        let mut chosen = places(grid, &sample, settings.classes);
+        for (class, places) in chosen.iter_mut().enumerate() {
             let stream = stream.child(index as u64).child(class as u64);
             let taken = quota[class]
                 .min(places.len())
@@ -74,12 +81,91 @@ pub fn initialize(
                 let drawn = place + stream.below(place as u64, places.len() - place);
                 places.swap(place, drawn);
             }
-            let chosen: Vec<i64> = places[..taken].iter().map(|&place| place as i64).collect();
-            let chosen = Tensor::f_from_slice(&chosen)?.f_to_device(rows.device())?;
-            points[class].extend(net::from_torch(&rows.f_index_select(0, &chosen)?)?.data);
+            places.truncate(taken);
         }
+        let features = features_at(net, node, grid, &sample, &chosen)?;
+        for (points, features) in points.iter_mut().zip(features) {
+            points.extend(features);
+        }
+        progress.done();
     }
     center_and_cluster(points, channels, settings, seeds, net)
+}
+
+/// Returns the features at places of the feature map of an image, for each class; of large images, from the window in which
+/// a place is farthest from the border.
+pub(crate) fn features_at(
+    net: &Net,
+    node: NodeId,
+    grid: LogitGrid,
+    sample: &LabeledImage,
+    places: &[Vec<usize>],
+) -> Result<Vec<Vec<f32>>> {
+    let channels = net.graph().node(node).channels;
+    let rows_of = |pixels: &[u8], size: [usize; 2]| -> Result<Tensor> {
+        let image = net::images_to_tensor(pixels, size, net.device())?;
+        let map = net.forward(&image, ForwardMode::Eval, &[node])?.remove(0);
+        Ok(map.f_permute([0, 2, 3, 1])?.f_reshape([-1, channels as i64])?)
+    };
+    let select = |rows: &Tensor, places: &[i64]| -> Result<Vec<f32>> {
+        let places = Tensor::f_from_slice(places)?.f_to_device(rows.device())?;
+        Ok(net::from_torch(&rows.f_index_select(0, &places)?)?.data)
+    };
+    let (pixels, size) = (sample.image.as_raw().as_slice(), sample.size());
+    let Some(plan) = tiles::plan(size, None, grid)? else {
+        let rows = rows_of(pixels, size)?;
+        let select_class = |places: &Vec<usize>| {
+            select(&rows, &places.iter().map(|&place| place as i64).collect::<Vec<_>>())
+        };
+        return places.iter().map(select_class).collect();
+    };
+    let columns = size[1].div_ceil(grid.stride);
+    let mut features: Vec<Vec<f32>> =
+        places.iter().map(|places| vec![0.0; places.len() * channels]).collect();
+    let owner = window_of_each_place(&plan);
+    let [_, across] = plan.tile_logits();
+    for (number, (corner, start)) in plan.starts().zip(plan.logit_starts()).enumerate() {
+        let number = [number / plan.columns.starts.len(), number % plan.columns.starts.len()];
+        // Class, position in its list, and place in the window.
+        let mut inside: Vec<(usize, usize, i64)> = Vec::new();
+        for (class, places) in places.iter().enumerate() {
+            for (position, &place) in places.iter().enumerate() {
+                let [row, column] = [place / columns, place % columns];
+                if [owner[0][row], owner[1][column]] == number {
+                    let local = (row - start[0]) * across + column - start[1];
+                    inside.push((class, position, local as i64));
+                }
+            }
+        }
+        if inside.is_empty() {
+            continue;
+        }
+        let tile = tiles::cut(pixels, size, corner, plan.tile_size());
+        let rows = rows_of(&tile, plan.tile_size())?;
+        let local: Vec<i64> = inside.iter().map(|&(_, _, local)| local).collect();
+        let found = select(&rows, &local)?;
+        for (&(class, position, _), values) in inside.iter().zip(found.chunks_exact(channels)) {
+            features[class][position * channels..][..channels].copy_from_slice(values);
+        }
+    }
+    Ok(features)
+}
+
+/// Returns, for each row and column of the frame's logits, the index of the window in which it is farthest from the border.
+fn window_of_each_place(plan: &WindowPlan) -> [Vec<usize>; 2] {
+    let axis = |axis: &WindowAxis, side: usize, length: usize| -> Vec<usize> {
+        let starts: Vec<usize> = axis.starts.iter().map(|start| start / plan.grid.stride).collect();
+        let margin = |start: usize, place: usize| {
+            let offset = place.checked_sub(start).filter(|&offset| offset < side)?;
+            Some(offset.min(side - 1 - offset))
+        };
+        let best = |place: usize| {
+            (0..starts.len()).max_by_key(|&window| margin(starts[window], place)).unwrap_or(0)
+        };
+        (0..length).map(best).collect()
+    };
+    let ([height, width], [down, across]) = (plan.logit_size(), plan.tile_logits());
+    [axis(&plan.rows, down, height), axis(&plan.columns, across, width)]
 }
 
 fn center_and_cluster(
@@ -170,6 +256,26 @@ mod tests {
         assert_eq!(even_share(&[1, 100, 0, 100], 21), 10);
         assert_eq!(even_share(&[1, 2, 3], 100), 100);
         assert_eq!(even_share(&[], 7), 7);
+    }
+
+    #[test]
+    fn every_place_belongs_to_a_window_that_covers_it() {
+        let grid = LogitGrid { stride: 4, encoder_stride: 16, align_corners: false };
+        for size in [[700, 2000], [1200, 1201]] {
+            let plan = tiles::plan(size, None, grid).unwrap().unwrap();
+            let starts: Vec<[usize; 2]> = plan.logit_starts().collect();
+            let across = plan.columns.starts.len();
+            let [rows, columns] = window_of_each_place(&plan);
+            assert!(rows.len() >= size[0].div_ceil(4) && columns.len() >= size[1].div_ceil(4));
+            for (row, &down) in rows.iter().enumerate() {
+                for (column, &right) in columns.iter().enumerate() {
+                    let [top, left] = starts[down * across + right];
+                    let side = plan.tile_logits();
+                    assert!((top..top + side[0]).contains(&row), "{size:?} {row}");
+                    assert!((left..left + side[1]).contains(&column), "{size:?} {column}");
+                }
+            }
+        }
     }
 
     #[test]

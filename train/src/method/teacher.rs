@@ -5,7 +5,7 @@ use anyhow::Result;
 use tch::Tensor;
 
 use crate::config::Config;
-use crate::config::options::TeacherStatistics;
+use crate::config::options::{TeacherStatistics, TrainingMode};
 use crate::method::schedule::Schedule;
 use crate::net::Net;
 
@@ -13,6 +13,21 @@ use crate::net::Net;
 /// student.
 pub fn decay_at(update: u64, decay: f64) -> f64 {
     (1.0 - 1.0 / (update as f64 + 1.0)).min(decay)
+}
+
+/// Share of the updates that the average of a supervised run looks back on at most.
+const LOOK_BACK: f64 = 0.1;
+
+/// Returns the largest decay of a run with so many updates.
+///
+/// In supervised runs nobody learns from the average: it is what is scored and published. Over fewer updates than ten times
+/// its length, it would still hold the first students, so it is shortened there.
+pub fn largest_decay(config: &Config, schedule: Schedule) -> f64 {
+    if config.mode != TrainingMode::Supervised || config.fidelity.is_some() {
+        return config.teacher_decay;
+    }
+    let updates = schedule.steps.saturating_sub(schedule.warmup) as f64;
+    config.teacher_decay.min(1.0 - 1.0 / (1.0 + LOOK_BACK * updates))
 }
 
 /// Updates every parameter, and with `buffers` every buffer: `teacher <- decay teacher + (1 - decay) student`.
@@ -41,7 +56,7 @@ pub fn update_after_step(
 ) -> Result<()> {
     let Some(update) = step.checked_sub(schedule.warmup) else { return Ok(()) };
     let copies = config.copy_teacher_each_step && update < schedule.steps_per_epoch;
-    let decay = if copies { 0.0 } else { decay_at(update, config.teacher_decay) };
+    let decay = if copies { 0.0 } else { decay_at(update, largest_decay(config, schedule)) };
     update_ema(teacher, student, decay, config.teacher_statistics == TeacherStatistics::Average)
 }
 
@@ -110,6 +125,23 @@ mod tests {
             [false, true, true, false]
         );
         assert_eq!([3, 4, 5].map(|step| same_after(step, &[])[0]), [false, true, false]);
+    }
+
+    #[test]
+    fn short_supervised_runs_have_a_shorter_average_and_long_ones_and_others_the_same() {
+        let decay = |settings: &[&str]| {
+            let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
+            let text = include_str!("../../configs/synthetic.toml");
+            let config = Config::parse(text, &settings).unwrap();
+            largest_decay(&config, Schedule::new(&config, 9, Some(4)).unwrap())
+        };
+        let supervised = ["mode=supervised", "warmup_steps=10"];
+        let short = decay(&[&supervised[..], &["steps=110"]].concat());
+        assert!((short - (1.0 - 1.0 / 11.0)).abs() < 1e-12, "{short}");
+        assert_eq!(decay(&[&supervised[..], &["steps=1000"]].concat()), 0.99);
+        assert_eq!(decay(&["mode=mean-teacher", "steps=110", "warmup_steps=10"]), 0.99);
+        assert_eq!(decay(&[&supervised[..], &["steps=110", "fidelity=pcr"]].concat()), 0.99);
+        assert_eq!(decay(&[&supervised[..], &["steps=110", "teacher_decay=0.5"]].concat()), 0.5);
     }
 
     #[test]

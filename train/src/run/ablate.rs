@@ -12,10 +12,11 @@ use protoseg_models::digest;
 use protoseg_models::metrics::Metrics;
 
 use crate::config::Config;
+use crate::config::resume::changes;
 use crate::data::lists::Lists;
 use crate::method::schedule::Schedule;
 use crate::run::fit::fit;
-use crate::run::state::{self, changes};
+use crate::run::state;
 use crate::run::stop::StopReason;
 use crate::run::{RunOptions, RunOutcome, Score};
 

@@ -4,8 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use protoseg_images::labeled::LabeledDataset;
+use anyhow::{Context, Result, bail, ensure};
 use protoseg_models::arch::Arch;
 use protoseg_models::atomic;
 use protoseg_models::graph::Graph;
@@ -13,52 +12,69 @@ use protoseg_models::weights::StateDict;
 use protoseg_models::window::LogitGrid;
 
 use crate::config::Config;
-use crate::config::options::{Precision, TrainingMode};
+use crate::config::options::TrainingMode;
+use crate::data::augment::Geometry;
+use crate::data::census::{self, Census, CensusOptions};
 use crate::data::label_check::check_labels;
 use crate::data::lists::Lists;
 use crate::data::loader::{self, BatchBuilder, ImageCaches, MicroBatch};
-use crate::evaluate::{Interrupted, Predictor, Protocol};
-use crate::method::prototypes::PrototypeSettings;
+use crate::evaluate::Protocol;
+use crate::interrupt::Interrupted;
+use crate::method::loss;
 use crate::method::schedule::Schedule;
 use crate::method::step::{Learner, StepReport};
-use crate::method::{loss, precise_bn, prototype_init, teacher};
+use crate::progress::{self, Progress};
+use crate::run::finish::unless_interrupted;
 use crate::run::folder::{check_output_dir, lock};
 use crate::run::log::RunLog;
-use crate::run::scoring::{ImageScores, Scorer};
+use crate::run::memory::{self, Phase, explain_out_of_memory, in_phase};
+use crate::run::plan::{self, PlannedImages};
+use crate::run::provenance;
 use crate::run::state::{self, RunState};
 use crate::run::stop::StopReason;
-use crate::run::{RunOptions, RunOutcome, Score};
-use crate::run::{checkpoint, memory, plan, provenance, sample_images};
-use crate::{calibrate, net, pretrained, report};
+use crate::run::warmup_end::WarmupEnd;
+use crate::run::{RunOptions, RunOutcome};
+use crate::{net, pretrained};
 
 /// A run under way.
-struct Trainer<'a> {
-    config: &'a Config,
-    options: &'a RunOptions,
-    arch: Arch,
-    lists: &'a Lists,
-    learner: Learner<'a>,
-    protocol: Protocol,
-    log: RunLog,
+pub(super) struct Trainer<'a> {
+    pub(super) config: &'a Config,
+    pub(super) options: &'a RunOptions,
+    pub(super) arch: Arch,
+    pub(super) lists: &'a Lists,
+    census: &'a Census,
+    geometry: Geometry,
+    pub(super) learner: Learner<'a>,
+    pub(super) protocol: Protocol,
+    pub(super) log: RunLog,
     /// Best mean IoU of the evaluated network on the validation list, in percent.
-    best: Option<f64>,
+    pub(super) best: Option<f64>,
     /// Points assigned to each prototype up to the last line of the log.
     logged_assignments: Vec<u64>,
+    /// Peak memory in the plan.
+    planned_memory: Option<u64>,
 }
 
 /// Trains as configured and writes `checkpoint/`, `best/`, `state/`, `config.toml`, `run.json`, `log.jsonl`,
 /// `tensorboard/` and `report.html`.
 pub fn fit(config: &Config, options: &RunOptions) -> Result<RunOutcome> {
-    let lists = Lists::open(config)?;
+    let mut lists = Lists::open(config)?;
     let arch =
         Arch::new(config.network, lists.classes.count())?.with_auxiliary(config.auxiliary)?;
     let graph = arch.graph();
     graph.shapes(config.batch, config.crop, config.crop)?;
-    let unlabeled = lists.unlabeled.as_ref().map(|unlabeled| unlabeled.count());
-    let schedule = Schedule::new(config, lists.labeled.count(), unlabeled)?;
+    let geometry = Geometry::new(config, &lists.classes)?;
+    schedule(config, &lists)?;
     let state_folder = options.out.join(state::FOLDER);
     let resumed = options.resume.then(|| RunState::read(&state_folder, config)).transpose()?;
     check_output_dir(options)?;
+    let taken =
+        in_phase(Phase::Reading, || take_census(config, options, &mut lists, resumed.as_ref()));
+    let Some(census) = unless_interrupted(taken)? else {
+        eprintln!("stopped while the images were read; another start reads the rest");
+        return Ok(RunOutcome::Stopped(options.monitor.due().unwrap_or(StopReason::Step)));
+    };
+    let schedule = schedule(config, &lists)?;
     let first = resumed.as_ref().map_or(0, |state| state.step);
     let best = resumed.as_ref().and_then(|state| state.best);
     let log = RunLog::new(first, schedule.steps)?;
@@ -77,15 +93,84 @@ pub fn fit(config: &Config, options: &RunOptions) -> Result<RunOutcome> {
         options,
         arch,
         lists: &lists,
+        census: &census,
+        geometry,
         protocol: Protocol { grid: LogitGrid::from_arch(arch), window: config.window },
         logged_assignments: assignments(&learner),
         learner,
         log,
         best,
+        planned_memory: None,
     };
-    let outcome = memory::explain_out_of_memory(trainer.train(first));
+    let outcome = explain_out_of_memory(trainer.train(first), Phase::Steps);
     trainer.log.finish();
     outcome
+}
+
+fn schedule(config: &Config, lists: &Lists) -> Result<Schedule> {
+    let unlabeled = lists.unlabeled.as_ref().map(|unlabeled| unlabeled.count());
+    Schedule::new(config, lists.labeled.count(), unlabeled)
+}
+
+/// Reads the listed files: all of them for a new run, and the labeled ones, for the pixels of each class, for one that has
+/// begun.
+fn take_census(
+    config: &Config,
+    options: &RunOptions,
+    lists: &mut Lists,
+    resumed: Option<&RunState>,
+) -> Result<Census> {
+    let skipped = resumed.and_then(|state| state.skipped.as_ref());
+    if let Some(skipped) = skipped {
+        lists.skip_unlabeled(skipped)?;
+    }
+    if skipped.is_some() && !options.accept_changes {
+        let changed = census::changed_files(&options.census, lists);
+        if let [first, others @ ..] = changed.as_slice() {
+            bail!(
+                "{}{} changed since the run began: restore the files, start another run (which may begin with the weights \
+                 of a checkpoint by --init-from), or train on with them by --resume --accept-changes",
+                first.display(),
+                match others.len() {
+                    0 => " has".to_owned(),
+                    1 => " and another file have".to_owned(),
+                    others => format!(" and {others} other files have"),
+                }
+            );
+        }
+    }
+    let choices = CensusOptions {
+        out: &options.census,
+        skip_broken: config.skip_broken,
+        labeled_only: skipped.is_some() && !options.accept_changes,
+        interrupt: options.monitor.interrupt(),
+    };
+    let bar = progress::message_bar();
+    let start = |images| Progress::new(&bar, "reading", "images", images);
+    let census = Census::take(lists, &choices, start, |line| bar.suspend(|| eprintln!("{line}")));
+    bar.finish_and_clear();
+    let mut census = match census {
+        Ok(census) => census,
+        Err(error) if error.is::<Interrupted>() => return Err(error),
+        // Ids without a class are also counted over all masks, with the way out.
+        Err(error) => match check_labels(config, lists).map_err(|labels| labels.to_string()) {
+            Err(labels) if labels.contains(&error.to_string()) => bail!(labels),
+            Err(labels) => bail!("{labels}; {error}"),
+            Ok(_) => return Err(error),
+        },
+    };
+    census.skipped.extend(skipped.into_iter().flatten().cloned());
+    ensure!(
+        census.labeled.pixels.iter().any(|&count| count > 0),
+        "no pixel of the labeled images has a class: all are ignored"
+    );
+    // Scenes are not counted.
+    let validation = census.validation.as_ref().filter(|facts| !facts.pixels.is_empty());
+    ensure!(
+        validation.is_none_or(|facts| facts.pixels.iter().any(|&count| count > 0)),
+        "no pixel of the validation images has a class: all are ignored, and nothing could be scored"
+    );
+    Ok(census)
 }
 
 fn check_resumable(
@@ -136,68 +221,35 @@ fn assignments(learner: &Learner) -> Vec<u64> {
         .unwrap_or_default()
 }
 
-/// Recomputes the student's BatchNorm statistics, copies the teacher from it and initializes the prototypes.
-pub fn end_warmup(
-    learner: &mut Learner,
-    builder: &BatchBuilder,
-    caches: &ImageCaches,
-    lists: &Lists,
-    grid: LogitGrid,
-) -> Result<()> {
-    let config = learner.config;
-    let batches = config.precise_bn_batches;
-    precise_bn::update_statistics(&learner.student, builder, &caches.labeled, batches)?;
-    teacher::update_ema(&learner.teacher, &learner.student, 0.0, true)?;
-    learner.teacher_ready = true;
-    if config.mode == TrainingMode::Prototype {
-        learner.prototypes = Some(prototype_init::initialize(
-            &learner.teacher,
-            prototype_init::feature_node(learner.student.graph(), config.features)?,
-            &lists.labeled,
-            PrototypeSettings::from_config(config, learner.classes()),
-            grid,
-        )?);
-    }
-    Ok(())
-}
-
 impl Trainer<'_> {
     fn train(&mut self, first: u64) -> Result<RunOutcome> {
         let config = self.config;
         let schedule = self.learner.schedule;
-        let labels = (first == 0).then(|| check_labels(config, self.lists)).transpose()?;
-        let pixels = self.lists.count_labeled_pixels()?;
-        ensure!(
-            pixels.iter().any(|&count| count > 0),
-            "no pixel of the labeled images has a class: all are ignored"
-        );
+        let pixels = &self.census.labeled.pixels;
         self.learner.class_weights =
-            loss::class_weights(config.class_weights, &pixels, self.learner.device())?;
+            loss::class_weights(config.class_weights, pixels, self.learner.device())?;
         let builder = BatchBuilder::new(
             config,
+            self.geometry.clone(),
             schedule.unlabeled_from(config.mode),
             net::mean_color(self.learner.student.graph()),
         );
         let caches =
             ImageCaches::new(Arc::clone(&self.lists.labeled), self.lists.unlabeled.clone());
-        if let Some(labels) = labels {
-            self.lists.check_readable()?;
-            for warning in self.lists.warnings() {
-                self.log.say(&format!("warning: {warning}"));
-            }
-            let cost = plan::measure_step_cost(&self.learner, &builder, &caches)?;
-            self.log.say(&plan::describe(&self.learner, self.lists, &pixels, &labels, cost));
+        if first == 0 && !self.plan(&builder, &caches)? {
+            return Ok(self.stopped());
         }
         if self.options.dry_run {
             return Ok(RunOutcome::Planned);
         }
         let _lock = lock(self.options)?;
         self.open_folder(first)?;
-        let batches = loader::start(caches.clone(), builder, first, self.options.loader_threads)?;
+        let batches =
+            loader::start(caches.clone(), builder.clone(), first, self.options.loader_threads)?;
         let last = self.options.stop_after.map_or(schedule.steps, |stop| stop.min(schedule.steps));
         for step in first..last {
-            if step == schedule.warmup {
-                self.end_warmup(&builder, &caches)?;
+            if step == schedule.warmup && !self.end_warmup(&builder, &caches, step, first)? {
+                return Ok(self.stopped());
             }
             let asked = Instant::now();
             let batches = batches.recv().context("the loader has stopped")??;
@@ -223,17 +275,42 @@ impl Trainer<'_> {
         if last < schedule.steps {
             return self.stop(last.max(first), StopReason::Step);
         }
-        if !self.learner.teacher_ready {
-            self.end_warmup(&builder, &caches)?;
+        if !self.learner.teacher_ready
+            && !self.end_warmup(&builder, &caches, schedule.steps, first)?
+        {
+            return Ok(self.stopped());
         }
         self.save(schedule.steps)?;
-        match (unless_interrupted(self.finish())?, self.options.monitor.due()) {
-            (None, Some(stop)) => {
-                self.log.say("stopped while scoring the last step; --resume repeats the scoring");
-                Ok(RunOutcome::Stopped(stop))
-            }
-            (scores, _) => Ok(RunOutcome::Finished(scores.unwrap_or_default())),
+        let outcome = self.finish()?;
+        if let (Some(peak), Some(planned)) = (memory::peak(), self.planned_memory) {
+            let [peak, planned] = [peak, planned].map(plan::gigabytes);
+            self.log.say(&format!("peak memory {peak}, planned {planned}"));
         }
+        Ok(outcome)
+    }
+
+    /// Measures and prints the plan; returns false if that was interrupted.
+    fn plan(&mut self, builder: &BatchBuilder, caches: &ImageCaches) -> Result<bool> {
+        let images = PlannedImages {
+            lists: self.lists,
+            census: self.census,
+            builder,
+            caches,
+            protocol: self.protocol,
+            interrupt: self.options.monitor.interrupt(),
+        };
+        let labels = check_labels(self.config, self.lists)?;
+        let measured = plan::measure_cost(&self.learner, &images);
+        let Some(cost) = unless_interrupted(measured)? else {
+            self.log.say("stopped before the first step");
+            return Ok(false);
+        };
+        self.planned_memory = cost.memory;
+        for warning in &self.census.warnings {
+            self.log.say(&format!("warning: {warning}"));
+        }
+        self.log.say(&plan::describe(&self.learner, self.lists, self.census, &labels, cost));
+        Ok(true)
     }
 
     /// Creates the run's folder and opens its log.
@@ -245,11 +322,41 @@ impl Trainer<'_> {
         provenance::write(out, self.options.device)
     }
 
-    fn end_warmup(&mut self, builder: &BatchBuilder, caches: &ImageCaches) -> Result<()> {
-        end_warmup(&mut self.learner, builder, caches, self.lists, self.protocol.grid)?;
+    /// Ends the warm-up after `done` steps; returns false if that was interrupted, with the state before it saved.
+    fn end_warmup(
+        &mut self,
+        builder: &BatchBuilder,
+        caches: &ImageCaches,
+        done: u64,
+        first: u64,
+    ) -> Result<bool> {
+        // Statistics and prototypes take minutes on large data, and cannot be saved halfway.
+        if done > first {
+            self.save(done)?;
+        }
+        let ending = WarmupEnd {
+            builder,
+            caches,
+            lists: self.lists,
+            grid: self.protocol.grid,
+            interrupt: self.options.monitor.interrupt(),
+        };
+        let progress =
+            |verb: &str, unit: &'static str, parts: usize| self.log.progress(verb, unit, parts);
+        let learner = &mut self.learner;
+        let ended = in_phase(Phase::WarmupEnd, || ending.run(learner, progress));
+        if unless_interrupted(ended)?.is_none() {
+            self.log.say("stopped at the end of the warm-up; --resume repeats it");
+            return Ok(false);
+        }
         self.logged_assignments = assignments(&self.learner);
         self.log.pause();
-        Ok(())
+        Ok(true)
+    }
+
+    /// The outcome of a run that was interrupted with everything saved.
+    pub(super) fn stopped(&self) -> RunOutcome {
+        RunOutcome::Stopped(self.options.monitor.due().unwrap_or(StopReason::Step))
     }
 
     fn log_step(&mut self, done: u64, report: &StepReport, waited: Duration) -> Result<()> {
@@ -287,7 +394,8 @@ impl Trainer<'_> {
 
     fn save(&mut self, step: u64) -> Result<()> {
         let folder = self.options.out.join(state::FOLDER);
-        state::save(&folder, &self.learner, step, self.best, self.lists.digest())?;
+        let (data, skipped) = (self.lists.digest(), &self.census.skipped);
+        state::save(&folder, &self.learner, step, self.best, data, skipped)?;
         self.log.saved(step, state::FOLDER)
     }
 
@@ -296,108 +404,5 @@ impl Trainer<'_> {
         self.save(done)?;
         self.log.say(&format!("stopped after step {done}; continue with --resume"));
         Ok(RunOutcome::Stopped(stop))
-    }
-
-    /// Scores a list and logs the scores.
-    fn score(
-        &mut self,
-        images: &LabeledDataset,
-        list: &str,
-        step: u64,
-    ) -> Result<(Vec<Score>, ImageScores)> {
-        let scorer = Scorer {
-            classes: &self.lists.classes,
-            protocol: self.protocol,
-            monitor: &self.options.monitor,
-        };
-        let data = format!("{} {list}", self.config.name);
-        let (scores, image_scores) = scorer.score(&self.learner, images, &data, step)?;
-        for score in &scores {
-            self.log.score(&score.which, &score.metrics)?;
-        }
-        Ok((scores, image_scores))
-    }
-
-    /// Scores the validation list, if there is one; writes `best/` where the score is the best so far, the report and
-    /// the sample pseudo-labels.
-    fn evaluate(&mut self, step: u64) -> Result<Vec<Score>> {
-        let Some(validation) = &self.lists.validation else {
-            report::write(&self.options.out, &self.config.name, &[])?;
-            self.write_pseudo_labels(step)?;
-            return Ok(Vec::new());
-        };
-        let (scores, image_scores) = self.score(validation, "validation", step)?;
-        let metrics = &scores[0].metrics;
-        if metrics.scores.mean_iou > self.best {
-            self.best = metrics.scores.mean_iou;
-            let best = checkpoint::from_learner(
-                &self.learner,
-                self.arch,
-                &self.lists.classes,
-                Some(metrics.clone()),
-            )?;
-            best.write(&self.options.out.join("best"))?;
-            self.log.saved(step, "best")?;
-        }
-        let (_, net) = self.learner.evaluated_net();
-        let shown = sample_images::render(
-            Predictor::linear(net, self.protocol),
-            validation,
-            &self.lists.classes,
-            &sample_images::choose(image_scores),
-        )?;
-        report::write(&self.options.out, &self.config.name, &shown)?;
-        self.write_pseudo_labels(step)?;
-        self.log.pause();
-        Ok(scores)
-    }
-
-    /// Writes the pseudo-labels of `dumped_images` unlabeled images.
-    fn write_pseudo_labels(&self, step: u64) -> Result<()> {
-        let count = self.config.dumped_images;
-        let Some(unlabeled) = self.lists.unlabeled.as_ref().filter(|_| count > 0) else {
-            return Ok(());
-        };
-        let (_, net) = self.learner.evaluated_net();
-        sample_images::write_pseudo_labels(
-            Predictor::linear(net, self.protocol),
-            unlabeled,
-            &self.lists.classes,
-            count,
-            &self.options.out.join("pseudo-labels").join(step.to_string()),
-        )
-    }
-
-    /// Scores the last step on every list and writes the checkpoint.
-    fn finish(&mut self) -> Result<Vec<Score>> {
-        let steps = self.learner.schedule.steps;
-        // The report is written with the scores of the validation list, so the other list comes first.
-        let unlabeled = match &self.lists.unlabeled_truth {
-            Some(unlabeled) => self.score(unlabeled, "unlabeled", steps)?.0,
-            None => Vec::new(),
-        };
-        let mut scores = self.evaluate(steps)?;
-        let metrics = scores.first().map(|score| score.metrics.clone());
-        scores.extend(unlabeled);
-        self.log.say("recording probe and calibration");
-        let mut checkpoint =
-            checkpoint::from_learner(&self.learner, self.arch, &self.lists.classes, metrics)?;
-        let images = self.config.calibration_images;
-        if images > 0 {
-            let teacher = self.learner.teacher.with_precision(Precision::Float32);
-            let labeled = &self.lists.labeled;
-            checkpoint.calibration =
-                Some(calibrate::record(&teacher, labeled, images, &self.config.name)?);
-        }
-        checkpoint.write(&self.options.out.join("checkpoint"))?;
-        Ok(scores)
-    }
-}
-
-/// Returns None for scores that were interrupted, as the run is told to stop.
-fn unless_interrupted(scores: Result<Vec<Score>>) -> Result<Option<Vec<Score>>> {
-    match scores {
-        Err(error) if error.is::<Interrupted>() => Ok(None),
-        scores => scores.map(Some),
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -13,6 +13,8 @@ use serde::Serialize;
 
 use crate::method::class_counters::ClassStatistics;
 use crate::method::step::StepReport;
+use crate::progress::Progress;
+use crate::run::Score;
 use crate::run::tensorboard::EventFile;
 
 /// One line of `log.jsonl`.
@@ -34,6 +36,7 @@ pub struct RunLog {
 }
 
 struct LogFiles {
+    path: PathBuf,
     lines: File,
     events: EventFile,
 }
@@ -107,10 +110,10 @@ impl RunLog {
         let lines = atomic::write(&path, kept.as_bytes())
             .and_then(|()| OpenOptions::new().append(true).open(&path))
             .with_context(|| format!("cannot write {}", path.display()))?;
-        let folder = folder.join("tensorboard");
-        let events = EventFile::create(&folder, first + 1)
-            .with_context(|| format!("cannot write {}", folder.display()))?;
-        self.files = Some(LogFiles { lines, events });
+        let tensorboard = folder.join("tensorboard");
+        let events = EventFile::create(&tensorboard, first + 1)
+            .with_context(|| format!("cannot write {}", tensorboard.display()))?;
+        self.files = Some(LogFiles { path, lines, events });
         self.since_line = Accumulated::new();
         self.last_step = Instant::now();
         Ok(())
@@ -210,6 +213,32 @@ impl RunLog {
         let now = Instant::now();
         self.since_line.start += now - self.last_step;
         self.last_step = now;
+    }
+
+    /// Progress of something beside the steps, shown in the bar.
+    pub fn progress(&self, verb: &str, unit: &'static str, parts: usize) -> Progress {
+        Progress::new(&self.bar, verb, unit, parts)
+    }
+
+    /// Reads the scores of a step from the log; of scores that were logged twice, the last.
+    pub fn scores_at(&self, step: u64) -> Result<Vec<Score>> {
+        let Some(files) = &self.files else { return Ok(Vec::new()) };
+        let text = std::fs::read_to_string(&files.path)
+            .with_context(|| format!("cannot read {}", files.path.display()))?;
+        let mut scores: Vec<Score> = Vec::new();
+        for line in text.lines() {
+            let Ok(value) = serde_json::from_str::<serde_json::Value>(line) else { continue };
+            if value["event"] != "score" || value["step"].as_u64() != Some(step) {
+                continue;
+            }
+            let Ok(score) = serde_json::from_value::<Score>(value) else { continue };
+            let same = |other: &Score| {
+                (&other.which, &other.metrics.data) == (&score.which, &score.metrics.data)
+            };
+            scores.retain(|other| !same(other));
+            scores.push(score);
+        }
+        Ok(scores)
     }
 
     /// Prints a line to stderr, above the bar.

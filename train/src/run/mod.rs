@@ -11,6 +11,7 @@ use crate::run::stop::{StopMonitor, StopReason};
 pub mod ablate;
 pub mod checkpoint;
 pub mod environment;
+mod finish;
 pub mod fit;
 mod folder;
 pub mod init;
@@ -18,19 +19,26 @@ pub mod log;
 pub mod memory;
 pub mod plan;
 pub mod provenance;
+pub mod recalibrate;
+pub mod rehearsal;
 pub mod sample_images;
 pub mod scoring;
 pub mod state;
 pub mod stop;
 pub mod tensorboard;
+pub mod warmup_end;
 
 /// Options of a run beside its configuration.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
     /// Folder of everything that the run writes.
     pub out: PathBuf,
+    /// Folder that remembers the listed files that have been read: `out`, or that of the grid.
+    pub census: PathBuf,
     /// Continues from `out/state`.
     pub resume: bool,
+    /// Continues though listed files have changed.
+    pub accept_changes: bool,
     /// Step after which to save and stop; the schedule stays that of the whole run.
     pub stop_after: Option<u64>,
     /// Checkpoint folder of the initial weights.

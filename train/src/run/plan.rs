@@ -4,39 +4,53 @@ use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use protoseg_images::labeled::LabeledDataset;
 use protoseg_models::classes::Class;
 use protoseg_models::graph::Tag;
 use protoseg_models::random::Stream;
 use tch::{Kind, Tensor};
 
+use crate::config::Config;
 use crate::config::options::TrainingMode;
+use crate::data::census::{Census, ListFacts};
 use crate::data::label_check::LabelCheck;
 use crate::data::lists::Lists;
 use crate::data::loader::{BatchBuilder, ImageCaches};
+use crate::evaluate::Protocol;
+use crate::interrupt::Interrupt;
 use crate::method::prototype_init::feature_node;
 use crate::method::prototypes::{PrototypeSettings, Prototypes};
+use crate::method::schedule::Schedule;
 use crate::method::step::Learner;
-use crate::run::memory;
+use crate::run::rehearsal::{PhaseCosts, Rehearsal};
 use crate::streams::PROTOTYPE_INIT;
 
 /// Trial steps of each kind, of which the last is timed: the first ones fill libtorch's caches.
 const TRIAL_STEPS: u64 = 2;
 
-/// Measured cost of a step.
+/// Measured cost of a run.
 #[derive(Debug, Clone, Copy)]
-pub struct StepCost {
+pub struct RunCost {
     warmup: Duration,
     after_warmup: Duration,
+    phases: PhaseCosts,
     /// Peak resident memory in bytes.
-    memory: Option<u64>,
+    pub memory: Option<u64>,
 }
 
-/// Times steps of the warm-up and after it on copies of the networks.
-pub fn measure_step_cost(
-    learner: &Learner,
-    builder: &BatchBuilder,
-    caches: &ImageCaches,
-) -> Result<StepCost> {
+/// Images of a run, and the way to process them beside the steps.
+pub struct PlannedImages<'a> {
+    pub lists: &'a Lists,
+    pub census: &'a Census,
+    pub builder: &'a BatchBuilder,
+    pub caches: &'a ImageCaches,
+    pub protocol: Protocol,
+    pub interrupt: Interrupt,
+}
+
+/// Times steps of the warm-up and after it, and everything beside the steps, on copies of the networks.
+pub fn measure_cost(learner: &Learner, images: &PlannedImages) -> Result<RunCost> {
+    let PlannedImages { lists, census, builder, caches, protocol, interrupt } = images;
     let Learner { config, schedule, student, .. } = learner;
     let weights = student.state_dict()?;
     let mut trial = Learner::new(config, *schedule, student.graph(), &weights, student.device())?;
@@ -51,7 +65,17 @@ pub fn measure_step_cost(
     }
     let after_warmup =
         if supervised { warmup } else { time_steps(&mut trial, builder, caches, schedule.warmup)? };
-    Ok(StepCost { warmup, after_warmup, memory: memory::peak() })
+    interrupt.check()?;
+    trial.teacher_ready = true;
+    let interrupt = interrupt.clone();
+    let rehearsal = Rehearsal { trial: &trial, lists, census, protocol: *protocol, interrupt };
+    let phases = rehearsal.measure()?;
+    // Decoded images fill their caches in the first pass.
+    let unlabeled = caches.unlabeled.as_ref().zip(census.unlabeled.as_ref());
+    let growth = caches.labeled.growth(&census.labeled.sizes)
+        + unlabeled.map_or(0, |(cache, facts)| cache.growth(&facts.sizes));
+    let memory = phases.memory.map(|peak| peak + growth as u64);
+    Ok(RunCost { warmup, after_warmup, phases, memory })
 }
 
 /// Takes [`TRIAL_STEPS`] steps and returns the time of the last one.
@@ -90,9 +114,9 @@ fn random_prototypes(learner: &Learner) -> Result<Prototypes> {
 pub fn describe(
     learner: &Learner,
     lists: &Lists,
-    pixels: &[u64],
+    census: &Census,
     labels: &LabelCheck,
-    cost: StepCost,
+    cost: RunCost,
 ) -> String {
     let Learner { config, schedule, student, .. } = learner;
     let count = |images: Option<usize>| images.map_or("none".to_owned(), |count| count.to_string());
@@ -108,10 +132,14 @@ pub fn describe(
             student.device(),
         ),
         format!(
-            "images: {} labeled, {} unlabeled, {} validation",
+            "images: {} labeled, {} unlabeled{}, {} validation",
             lists.labeled.count(),
             count(lists.unlabeled.as_ref().map(|set| set.count())),
-            count(lists.validation.as_ref().map(protoseg_images::labeled::LabeledDataset::count)),
+            match census.skipped.len() {
+                0 => String::new(),
+                skipped => format!(" ({skipped} broken ones are left out)"),
+            },
+            count(lists.validation.as_ref().map(LabeledDataset::count)),
         ),
         format!(
             "{} steps of {} micro-batches of {} crops of {side}x{side} ({} labeled crops per step), the first {} of \
@@ -131,26 +159,96 @@ pub fn describe(
             schedule.base_learning_rate * config.head_multiplier,
         ),
     ];
+    lines.push(augmentation(config));
+    lines.extend(small_images(config, lists, census));
     if config.accumulate > 1 {
         let note = "batch statistics, CutMix and thresholds are per micro-batch, not per step";
         lines.push(note.to_owned());
     }
-    lines.extend(class_shares(lists.classes.classes(), pixels));
-    let warmup = cost.warmup.as_secs_f64();
-    let after_warmup = cost.after_warmup.as_secs_f64();
-    let seconds =
-        warmup * schedule.warmup as f64 + after_warmup * (schedule.steps - schedule.warmup) as f64;
-    let mut expected = format!(
-        "expected: {} without scoring ({warmup:.2} s per warm-up step, {after_warmup:.2} s after it)",
-        clock(seconds)
-    );
-    if let Some(memory) = cost.memory {
-        // Writing to a string cannot fail.
-        let _ = write!(expected, ", {:.1} GB of main memory", memory as f64 / 1e9);
-    }
-    lines.push(expected);
+    lines.extend(class_shares(lists.classes.classes(), &census.labeled.pixels));
+    lines.push(expectation(config, *schedule, cost));
     lines.extend(labels.lines());
     lines.join("\n")
+}
+
+/// Describes the changes made to training crops.
+fn augmentation(config: &Config) -> String {
+    let mut changes = Vec::new();
+    if config.flip {
+        let pairs: Vec<String> = config.flip_pairs.iter().map(|pair| pair.join(" and ")).collect();
+        changes.push(if pairs.is_empty() {
+            "half of them mirrored".to_owned()
+        } else {
+            format!("half of them mirrored, which swaps {}", pairs.join(", "))
+        });
+    }
+    match config.scale {
+        [low, high] if low == high => changes.push(format!("{low} times as large")),
+        [low, high] => changes.push(format!("{low} to {high} times as large")),
+    }
+    match (config.labeled_photometric, config.photometric) {
+        (true, true) => changes.push("in other colors".to_owned()),
+        (true, false) => changes.push("labeled ones in other colors".to_owned()),
+        (false, true) => changes.push("unlabeled ones in other colors".to_owned()),
+        (false, false) => {}
+    }
+    format!("training crops: {}", changes.join(", "))
+}
+
+/// Names images that are padded, as they are smaller than a crop.
+fn small_images(config: &Config, lists: &Lists, census: &Census) -> Vec<String> {
+    let side = config.crop;
+    let described = |list: &str, facts: Option<&ListFacts>, set: Option<&LabeledDataset>| {
+        let (facts, set) = (facts?, set?);
+        let (count, smallest) = facts.below(side)?;
+        let [height, width] = facts.sizes[smallest];
+        Some(format!(
+            "{count} of {} {list} images are smaller than a crop of {side} pixels in height or width, and padded; the \
+             smallest is {} ({width}x{height})",
+            facts.sizes.len(),
+            set.name(smallest)
+        ))
+    };
+    let labeled = described("labeled", Some(&census.labeled), Some(&lists.labeled));
+    let unlabeled = described("unlabeled", census.unlabeled.as_ref(), lists.unlabeled.as_deref());
+    labeled.into_iter().chain(unlabeled).collect()
+}
+
+/// Expected time and memory.
+fn expectation(config: &Config, schedule: Schedule, cost: RunCost) -> String {
+    let warmup = cost.warmup.as_secs_f64();
+    let after_warmup = cost.after_warmup.as_secs_f64();
+    let steps =
+        warmup * schedule.warmup as f64 + after_warmup * (schedule.steps - schedule.warmup) as f64;
+    let PhaseCosts { scoring, prototypes, calibration, .. } = cost.phases;
+    let scorings = match config.eval_every {
+        0 => 1,
+        every => 1 + (schedule.steps - 1) / every,
+    };
+    // A forward pass takes a third of a step.
+    let statistics = config.precise_bn_batches as f64 * warmup / 3.0;
+    let rest = scorings as f64 * scoring + prototypes + calibration + statistics;
+    let mut expected = format!(
+        "expected: {}: {} of steps ({warmup:.2} s per warm-up step, {after_warmup:.2} s after it), {} of scores",
+        clock(steps + rest),
+        clock(steps),
+        clock(scorings as f64 * scoring),
+    );
+    // Writing to a string cannot fail.
+    let _ = write!(expected, ", {} of statistics", clock(statistics));
+    if prototypes > 0.0 {
+        let _ = write!(expected, ", {} of first prototypes", clock(prototypes));
+    }
+    let _ = write!(expected, ", {} of calibration", clock(calibration));
+    if let Some(memory) = cost.memory {
+        let _ = write!(expected, "; {} of main memory", gigabytes(memory));
+    }
+    expected
+}
+
+/// Bytes as a number for people.
+pub fn gigabytes(bytes: u64) -> String {
+    format!("{:.2} GB", bytes as f64 / 1e9)
 }
 
 /// A line for each class with its share of the labeled pixels.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use image::codecs::jpeg::JpegEncoder;
+use image::imageops;
 use protoseg_images::image_file::MAX_PIXELS;
 use protoseg_images::label_map::LabelMap;
 use protoseg_images::labeled::LabeledDataset;
@@ -15,8 +16,10 @@ use crate::evaluate::Predictor;
 use crate::report::ReportImage;
 
 /// Number of best images, and of worst ones.
-const SHOWN: usize = 3;
+pub(super) const SHOWN: usize = 3;
 const JPEG_QUALITY: u8 = 80;
+/// Longest side of an image in the report.
+const LONGEST_SIDE: usize = 1024;
 
 /// Selects the images of the report by their scores: the best, then the worst.
 pub fn choose(mut scores: Vec<(usize, f64)>) -> Vec<(usize, f64)> {
@@ -27,7 +30,14 @@ pub fn choose(mut scores: Vec<(usize, f64)>) -> Vec<(usize, f64)> {
     scores
 }
 
-/// Images with truth and prediction, encoded for the report.
+/// Height and width of an image in the report.
+fn shown_size(size: [usize; 2]) -> [usize; 2] {
+    let longest = size[0].max(size[1]);
+    let shown = longest.min(LONGEST_SIDE);
+    size.map(|length| (length * shown / longest).max(1))
+}
+
+/// Images with truth and prediction, encoded for the report; large ones are scaled down.
 pub fn render(
     predictor: Predictor,
     samples: &LabeledDataset,
@@ -38,10 +48,24 @@ pub fn render(
         let sample = samples.read(index, MAX_PIXELS)?;
         let [height, width] = sample.size();
         let predicted = predictor.labels(sample.image.as_raw(), [height, width])?;
+        let [rows, columns] = shown_size([height, width]);
         let mut image = Vec::new();
-        sample.image.write_with_encoder(JpegEncoder::new_with_quality(&mut image, JPEG_QUALITY))?;
-        let colored = |labels: Vec<u8>| LabelMap { height, width, labels }.color_png(classes);
-        let (truth, prediction) = (colored(sample.truth)?, colored(predicted)?);
+        let encoder = JpegEncoder::new_with_quality(&mut image, JPEG_QUALITY);
+        if [rows, columns] == [height, width] {
+            sample.image.write_with_encoder(encoder)?;
+        } else {
+            imageops::thumbnail(&sample.image, columns as u32, rows as u32)
+                .write_with_encoder(encoder)?;
+        }
+        let colored = |labels: &[u8]| {
+            let nearest = |place: usize| {
+                let [row, column] = [place / columns, place % columns];
+                labels[row * height / rows * width + column * width / columns]
+            };
+            let labels = (0..rows * columns).map(nearest).collect();
+            LabelMap { height: rows, width: columns, labels }.color_png(classes)
+        };
+        let (truth, prediction) = (colored(&sample.truth)?, colored(&predicted)?);
         Ok(ReportImage { name: samples.name(index), iou: 100.0 * iou, image, truth, prediction })
     };
     scores.iter().map(render).collect()
@@ -82,6 +106,13 @@ pub fn write_pseudo_labels(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn large_images_are_shown_smaller() {
+        assert_eq!(shown_size([600, 1024]), [600, 1024]);
+        assert_eq!(shown_size([3000, 4096]), [750, 1024]);
+        assert_eq!(shown_size([1, 9000]), [1, 1024]);
+    }
 
     #[test]
     fn the_best_and_the_worst_are_shown_once() {

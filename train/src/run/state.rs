@@ -1,17 +1,17 @@
 //! The state of a run, in `state/` of its folder, from which it resumes; export never reads it.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use protoseg_models::graph::Graph;
 use protoseg_models::weights::{StateDict, Tensor};
 use protoseg_models::{atomic, versioned, weights};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use tch::Device;
 
 use crate::config::Config;
+use crate::config::resume::{self, changes};
 use crate::method::prototypes::{PrototypeCounters, PrototypeSettings, Prototypes};
 use crate::method::schedule::Schedule;
 use crate::method::step::Learner;
@@ -50,6 +50,9 @@ pub struct RunState {
     /// [`Lists::digest`](crate::data::lists::Lists::digest) of the training data.
     #[serde(default)]
     pub data: Option<String>,
+    /// Unlabeled images that are left out as they are broken; None if the lists have not been looked at for this run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<BTreeSet<PathBuf>>,
 }
 
 /// Writes the state of a learner after `step` steps atomically: a failure keeps the previous state.
@@ -59,6 +62,7 @@ pub fn save(
     step: u64,
     best: Option<f64>,
     data: Option<String>,
+    skipped: &BTreeSet<PathBuf>,
 ) -> Result<()> {
     let student = learner.student.state_dict()?;
     ensure_finite(&student)?;
@@ -80,6 +84,7 @@ pub fn save(
         config: learner.config.clone(),
         teacher_ready: learner.teacher_ready,
         data,
+        skipped: Some(skipped.clone()),
     };
     let written = atomic::write_folder(folder, &FILES, |folder| -> Result<(), WriteError> {
         versioned::write(&folder.join(POSITION), &state)?;
@@ -93,19 +98,19 @@ pub fn save(
 }
 
 impl RunState {
-    /// Reads the state of a run with this very configuration.
+    /// Reads the state of a run with this configuration, but for keys that [change no weight](resume::CHANGE_NO_WEIGHT).
     pub fn read(folder: &Path, config: &Config) -> Result<Self> {
         let path = folder.join(POSITION);
         let Some(state) = read_any(folder)? else {
             bail!("{} holds no saved state; start the run without --resume", folder.display());
         };
-        if state.config != *config {
-            bail!(
-                "the configuration has changed since {}: {}",
-                path.display(),
-                changes(&serde_json::to_value(&state.config)?, &serde_json::to_value(config)?)
-            );
-        }
+        let changed = resume::blocking_changes(&state.config, config)?;
+        ensure!(
+            changed.is_empty(),
+            "the configuration has changed since {}: {changed}; give back the old values, or start another run, which may \
+             begin with these weights by --init-from",
+            path.display()
+        );
         let teacher = folder.join(TEACHER);
         ensure!(
             teacher.is_file() || !(state.teacher_ready || state.prototypes.is_some()),
@@ -170,7 +175,14 @@ pub fn fork(from: &Path, to: &Path, config: &Config) -> Result<()> {
         "{} cannot be forked: {changed}",
         from.display()
     );
-    let state = RunState { version: VERSION.to_owned(), config: config.clone(), ..state };
+    // The warm-up has no unlabeled list.
+    let state = RunState {
+        version: VERSION.to_owned(),
+        config: config.clone(),
+        data: None,
+        skipped: None,
+        ..state
+    };
     let written = atomic::write_folder(to, &FILES, |to| -> Result<(), WriteError> {
         versioned::write(&to.join(POSITION), &state)?;
         for name in
@@ -200,16 +212,6 @@ pub(super) fn ensure_finite(weights: &StateDict) -> Result<()> {
         bail!("`{name}` is not finite: lower `learning_rate` or `head_multiplier`");
     }
     Ok(())
-}
-
-/// Lists the keys of two JSON objects that differ, with both values.
-pub(crate) fn changes(old: &Value, new: &Value) -> String {
-    let keys = new.as_object().into_iter().flatten();
-    let changed = keys.filter(|(key, value)| old.get(key.as_str()) != Some(value));
-    let named: Vec<String> = changed
-        .map(|(key, value)| format!("`{key}` was {}, is {value}", old[key.as_str()]))
-        .collect();
-    named.join("; ")
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -8,6 +8,8 @@ use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
+use crate::interrupt::Interrupt;
+
 /// Reason for an early end; the state has been saved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
@@ -55,6 +57,12 @@ impl StopMonitor {
     /// Never stops; for runs inside another program.
     pub fn idle() -> Self {
         Self { signal: Arc::default(), deadline: None }
+    }
+
+    /// Interrupts computations once there is a reason to stop.
+    pub fn interrupt(&self) -> Interrupt {
+        let monitor = self.clone();
+        Interrupt::when(move || monitor.due().is_some())
     }
 
     /// Returns the reason to stop now.

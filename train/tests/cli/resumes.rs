@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::broken_inputs::Fixture;
 use crate::support::{command, folder, said, train};
+use protoseg_models::checkpoint::Checkpoint;
 
 #[test]
 fn a_missing_or_changed_part_of_the_state_is_refused_by_name() {
@@ -58,9 +59,32 @@ fn classes_and_lists_must_be_those_of_the_run() {
 }
 
 #[test]
+fn files_that_changed_since_the_run_began_are_noticed_and_may_be_accepted() {
+    let fixture = Fixture::new();
+    let settings = ["steps=4".to_owned(), "batch=2".to_owned(), "precise_bn_batches=1".to_owned()];
+    let first = fixture.train_more(&settings, &["--stop-after", "1"]);
+    assert!(first.status.success(), "{}", said(&first));
+    let same = fixture.train_more(&settings, &["--resume", "--stop-after", "2"]);
+    assert!(same.status.success(), "{}", said(&same));
+    fixture.label("b", 64, 48, 8);
+    let output = fixture.train_more(&settings, &["--resume"]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    for words in ["labels/b.png has changed since the run began", "--accept-changes"] {
+        assert!(said(&output).contains(words), "{}", said(&output));
+    }
+    let output =
+        fixture.train_more(&settings, &["--resume", "--accept-changes", "--stop-after", "3"]);
+    assert!(output.status.success(), "{}", said(&output));
+    // Accepted once, they are those of the run.
+    let output = fixture.train_more(&settings, &["--resume"]);
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+#[test]
 fn a_folder_holds_one_run_at_a_time() {
     let (_folder, path) = folder();
-    let settings = ["steps=100000", "warmup_steps=2"];
+    // In its warm-up, the run has saved nothing yet.
+    let settings = ["steps=100000", "warmup_steps=100000"];
     let mut child = command(&path("run"), &settings, &[])
         .stderr(Stdio::null())
         .stdout(Stdio::null())
@@ -101,7 +125,9 @@ fn a_signal_interrupts_scoring() {
     );
     assert_eq!(child.wait().unwrap().code(), Some(143));
     assert!(asked.elapsed() < Duration::from_secs(20), "it took {:?}", asked.elapsed());
-    assert!(!path("run/checkpoint").exists() && path("run/state/position.json").exists());
+    assert!(path("run/state/position.json").exists());
+    let checkpoint = Checkpoint::read(&path("run/checkpoint")).unwrap();
+    assert!(checkpoint.metrics.is_none(), "the weights are there before they are scored");
 }
 
 #[test]

@@ -198,7 +198,11 @@ fn a_dry_run_prints_the_plan_and_takes_no_step() {
         "5 steps",
         "learning rate 2.000e-2",
         "road",
+        "training crops: half of them mirrored, 0.5 to 2 times as large",
         "expected:",
+        "of scores",
+        "of calibration",
+        "GB of main memory",
     ] {
         assert!(said.contains(words), "{words}: {said}");
     }

@@ -9,6 +9,8 @@ use protoseg_images::formats::{
     AnnotationFormat, FormatError, ImageLabels, StoredLabels, cvat, label_ids, png_name,
     pseudo_labels,
 };
+use protoseg_images::geo::GeoReference;
+use protoseg_images::geo_tiff;
 use protoseg_infer::upsample::{Outputs, Prediction, into_vec};
 use protoseg_label::STATE_DIR;
 use protoseg_models::classes::{Class, ClassTable};
@@ -24,6 +26,9 @@ const PSEUDO: &str = "pseudo";
 pub(crate) enum OutputFormat {
     /// Train ids as gray PNG
     Ids,
+    /// Train ids as GeoTIFF where the image has one's tags, with the same place on Earth
+    #[value(name = "geotiff")]
+    GeoTiff,
     /// Ids of the class file as gray PNG, named for the official evaluation of Cityscapes
     #[value(name = "labelids")]
     LabelMapping,
@@ -78,6 +83,8 @@ pub(crate) struct LabeledImage<'a> {
     pub(crate) labels: &'a ImageLabels,
     /// Highest minus second-highest logit, `[height, width]`.
     pub(crate) margin: Option<&'a [u8]>,
+    /// Place of the image on Earth.
+    pub(crate) geo: Option<&'a GeoReference>,
 }
 
 /// Formats of a run with their parameters.
@@ -95,6 +102,7 @@ impl OutputFormat {
     fn folder(self) -> Option<&'static str> {
         match self {
             Self::Ids => Some("ids"),
+            Self::GeoTiff => Some("geotiff"),
             Self::LabelMapping => Some("labelids"),
             Self::Color => Some("color"),
             Self::Overlay => Some("overlay"),
@@ -271,7 +279,7 @@ impl OutputFormats {
         labeled: &LabeledImage<'_>,
         classes: &ClassTable,
     ) -> anyhow::Result<Vec<(PathBuf, Vec<u8>)>> {
-        let LabeledImage { image, labels, margin } = labeled;
+        let LabeledImage { image, labels, margin, geo } = labeled;
         let ImageLabels { name, map, confidence } = labels;
         let no_logits = || "the model gave no logits";
         let mut files = Vec::new();
@@ -280,6 +288,10 @@ impl OutputFormats {
             let path = Path::new(folder).join(png_name(name));
             match format {
                 OutputFormat::Ids => files.push((path, map.train_ids_png(classes)?)),
+                OutputFormat::GeoTiff => {
+                    let tiff = geo_tiff::encode(map, geo.unwrap_or(&GeoReference::default()))?;
+                    files.push((path.with_extension("tif"), tiff));
+                }
                 OutputFormat::LabelMapping => {
                     files.push((
                         Path::new(folder).join(label_ids::file_name(name)),

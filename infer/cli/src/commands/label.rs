@@ -25,7 +25,7 @@ use protoseg_program::signals::StopSignals;
 
 use self::failures::Failures;
 use self::output_dir::OutputDir;
-use self::record::ResultRecorder;
+use self::record::{InputFacts, ResultRecorder};
 use self::summary::LabelSummary;
 use super::annotation_args::AnnotationArgs;
 use super::format::{OutputFormat, OutputFormats, ResultNames};
@@ -136,16 +136,16 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
         let file = ImageFile::read(&input.path, arguments.run.max_pixels)?;
         let (notes, pixels) = (&notes, file.pixels());
         let decode = move || {
-            let NotedImage { image, notes: seen } = file.decode_as(reading)?;
+            let NotedImage { image, notes: seen, place } = file.decode_as(reading)?;
             notes.add(&input.path.display().to_string(), &seen);
-            Ok(DecodedImage { image, extra: fingerprint })
+            Ok(DecodedImage { image, extra: InputFacts { fingerprint, place } })
         };
         Ok(PendingImage { pixels, decode })
     };
     let bar = progress::bar(todo.len());
     // Images that were run, but whose names cannot be written below the output folder.
     let unwritable: Mutex<Vec<(usize, anyhow::Error)>> = Mutex::default();
-    let encode = |index: usize, item: DecodedImage<FileFingerprint>, prediction: Prediction| {
+    let encode = |index: usize, item: DecodedImage<InputFacts>, prediction: Prediction| {
         let input = &inputs[todo[index]];
         let path = input.path.display();
         match record.write_results(input, item, prediction) {

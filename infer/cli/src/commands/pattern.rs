@@ -72,19 +72,19 @@ impl PathPattern {
                     let Some(name) = path.file_name() else { continue };
                     let path = folder.join(name);
                     let after = self.step(&states, name);
+                    let is_match = after.contains(&self.parts.len());
                     if is_folder {
                         if !after.is_empty() {
                             let mut ancestors = ancestors.clone();
                             ancestors.push(canonical.clone());
                             next.push((path, ancestors, after));
                         }
-                    } else if !after.contains(&self.parts.len()) {
-                    } else if !is_image_path(&path) {
-                        if is_new {
-                            scanner.count_ending(&path);
+                    } else if is_match && is_image_path(&path) {
+                        if seen.insert((canonical.clone(), name.to_owned())) {
+                            images.push(path);
                         }
-                    } else if seen.insert((canonical.clone(), name.to_owned())) {
-                        images.push(path);
+                    } else if is_match && is_new {
+                        scanner.count_ending(&path);
                     }
                 }
             }

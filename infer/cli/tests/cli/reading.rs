@@ -89,7 +89,12 @@ fn scores_come_with_the_warnings_of_their_images() {
     let map = label_map::LabelMap { height: 32, width: 48, labels: vec![10; 48 * 32] };
     std::fs::write(dir.at("in/labels/a.png"), map.ids_png().unwrap()).unwrap();
     let line = crate::common::EVAL;
-    expect("eval", &answer(&mut dir.command(line)), 0, &["in/images/a.png is 3520", "--depth 12"]);
+    expect(
+        "eval",
+        &answer(&mut dir.command(line)),
+        0,
+        &["in/images/a.png is 3520", "--range 0:4095"],
+    );
     let given = answer(&mut dir.command(&format!("{line} --range 0:3520")));
     assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{given:?}");
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::detect::{Source, read_json};
+use super::detect::{AnnotationSource, read_json};
 use super::image_index::files;
 use super::raster::Area;
 use super::{Annotations, ConvertError, Item, SourceClass, Truth};
@@ -63,13 +63,16 @@ enum Counts {
     Numbers(Vec<usize>),
 }
 
-pub(super) fn read(source: Source<'_>) -> Result<Annotations, ConvertError> {
+pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertError> {
     let mut annotations = Annotations::default();
     let mut places: HashMap<String, usize> = HashMap::new();
     let mut boxes = 0;
-    for path in source.files("json")? {
+    let files = source.files("json")?;
+    let only = files.len() == 1;
+    for path in files {
         let value: serde_json::Value = read_json(&path)?;
-        if value.get("images").is_none() || value.get("annotations").is_none() {
+        // Captions, keypoints and boxes lie in files beside the masks.
+        if value.get("images").is_none() || !only && !holds_masks(&value) {
             continue;
         }
         let file: CocoFile = serde_json::from_value(value)
@@ -89,9 +92,20 @@ pub(super) fn read(source: Source<'_>) -> Result<Annotations, ConvertError> {
     Ok(annotations)
 }
 
+fn holds_masks(file: &serde_json::Value) -> bool {
+    let annotations = file.get("annotations").and_then(serde_json::Value::as_array);
+    annotations.into_iter().flatten().any(|annotation| {
+        annotation.get("segments_info").is_some()
+            || match annotation.get("segmentation") {
+                Some(serde_json::Value::Array(polygons)) => !polygons.is_empty(),
+                other => other.is_some_and(serde_json::Value::is_object),
+            }
+    })
+}
+
 /// Adds a file; returns the number of annotations without a mask.
 fn add_file(
-    source: Source<'_>,
+    source: AnnotationSource<'_>,
     path: &Path,
     file: CocoFile,
     annotations: &mut Annotations,
@@ -109,7 +123,8 @@ fn add_file(
     let mut by_id: HashMap<u64, usize> = HashMap::new();
     for CocoImage { id, file_name, width, height } in file.images {
         if places.contains_key(&file_name) {
-            return Err(content(format!("the image `{file_name}` is in two files")));
+            let reason = "has annotations in another file too; convert one of the files";
+            return Err(content(format!("the image `{file_name}` {reason}")));
         }
         let image = source.image(&file_name)?;
         let truth = Truth::Shapes { size: [height, width], shapes: Vec::new() };
@@ -179,7 +194,7 @@ fn area(segmentation: SourceSegmentation, image: [usize; 2]) -> Result<Option<Ar
     match segmentation {
         SourceSegmentation::Polygons(polygons) if polygons.is_empty() => Ok(None),
         SourceSegmentation::Polygons(polygons) => {
-            if polygons.iter().any(|polygon| polygon.len() % 2 != 0) {
+            if polygons.iter().any(|polygon| !polygon.len().is_multiple_of(2)) {
                 return Err("has a polygon with an odd number of coordinates".to_owned());
             }
             let points = |polygon: &Vec<f64>| polygon.as_chunks().0.to_vec();

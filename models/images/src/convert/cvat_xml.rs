@@ -5,11 +5,11 @@ use std::path::Path;
 use protoseg_models::errors::FileError;
 use roxmltree::{Document, Node};
 
-use super::detect::Source;
+use super::detect::AnnotationSource;
 use super::raster::{Area, ellipse, rectangle, rotate};
 use super::{Annotations, ConvertError, Item, Truth};
 
-pub(super) fn read(source: Source<'_>) -> Result<Annotations, ConvertError> {
+pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertError> {
     let mut annotations = Annotations::default();
     for path in source.files("xml")? {
         let text = std::fs::read_to_string(&path).map_err(FileError::at(&path))?;
@@ -23,7 +23,7 @@ pub(super) fn read(source: Source<'_>) -> Result<Annotations, ConvertError> {
 }
 
 fn add_file(
-    source: Source<'_>,
+    source: AnnotationSource<'_>,
     path: &Path,
     document: &Document<'_>,
     annotations: &mut Annotations,

@@ -49,7 +49,7 @@ impl std::fmt::Display for SourceFormat {
 
 /// Annotations that are being read.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Source<'a> {
+pub(super) struct AnnotationSource<'a> {
     pub(super) input: &'a Path,
     pub(super) options: &'a ConvertOptions,
     pub(super) index: &'a ImageIndex,
@@ -57,7 +57,7 @@ pub(super) struct Source<'a> {
     pub(super) classes: Option<&'a ClassFile>,
 }
 
-impl Source<'_> {
+impl AnnotationSource<'_> {
     pub(super) fn read(self, format: SourceFormat) -> Result<Annotations, ConvertError> {
         match format {
             SourceFormat::Cvat | SourceFormat::Voc => mask_files::read_tree(self),

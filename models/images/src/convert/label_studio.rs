@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::detect::{Source, read_json};
+use super::detect::{AnnotationSource, read_json};
 use super::raster::{Area, ellipse, rectangle, rotate};
 use super::{Annotations, ConvertError, Item, Truth};
 
@@ -56,7 +56,7 @@ struct StudioShape {
     ellipselabels: Option<Vec<String>>,
 }
 
-pub(super) fn read(source: Source<'_>) -> Result<Annotations, ConvertError> {
+pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertError> {
     let mut annotations = Annotations::default();
     // The order of the class file where there is one, as tasks do not list their classes.
     for class in source.classes.iter().flat_map(|file| file.table.classes()) {
@@ -104,7 +104,7 @@ fn truth(
     path: &Path,
     name: &str,
     image: Option<&Path>,
-    source: Source<'_>,
+    source: AnnotationSource<'_>,
     answer: Answer,
     annotations: &mut Annotations,
     left_out: &mut usize,
@@ -177,7 +177,7 @@ impl StudioShape {
 
 /// The name of a task's image, and its file.
 fn image(
-    source: Source<'_>,
+    source: AnnotationSource<'_>,
     path: &Path,
     task: &StudioTask,
 ) -> Result<(String, Option<std::path::PathBuf>), ConvertError> {

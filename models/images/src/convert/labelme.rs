@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 
-use super::detect::{Source, read_json};
+use super::detect::{AnnotationSource, read_json};
 use super::raster::{Area, ellipse, rectangle};
 use super::{Annotations, ConvertError, Item, Truth};
 
@@ -27,7 +27,7 @@ struct LabelMeShape {
     mask: Option<String>,
 }
 
-pub(super) fn read(source: Source<'_>) -> Result<Annotations, ConvertError> {
+pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertError> {
     let mut annotations = Annotations::default();
     for class in source.classes.iter().flat_map(|file| file.table.classes()) {
         annotations.class(&class.name);

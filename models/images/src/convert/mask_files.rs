@@ -7,7 +7,7 @@ use std::sync::Arc;
 use protoseg_models::classes::ClassTable;
 use protoseg_models::errors::FileError;
 
-use super::detect::Source;
+use super::detect::AnnotationSource;
 use super::image_index::files;
 use super::{Annotations, ConvertError, Item, SourceClass, Truth};
 use crate::dataset::{Dataset, is_image_path};
@@ -24,7 +24,7 @@ fn classes(table: &ClassTable) -> Vec<SourceClass> {
 }
 
 /// Reads `SegmentationClass`, in the classes of `labelmap.txt` or else of Pascal VOC.
-pub(super) fn read_tree(source: Source<'_>) -> Result<Annotations, ConvertError> {
+pub(super) fn read_tree(source: AnnotationSource<'_>) -> Result<Annotations, ConvertError> {
     let mapping = Arc::new(Dataset::Voc.label_mapping(source.input)?);
     let mut annotations =
         Annotations { classes: classes(&mapping.class_file().table), ..Annotations::default() };
@@ -43,7 +43,7 @@ pub(super) fn read_tree(source: Source<'_>) -> Result<Annotations, ConvertError>
 }
 
 fn item(
-    source: Source<'_>,
+    source: AnnotationSource<'_>,
     stem: &str,
     path: PathBuf,
     mapping: &Arc<LabelMapping>,
@@ -65,7 +65,7 @@ fn read_list(path: &Path, items: &[Item]) -> Result<(String, Vec<usize>), Conver
 }
 
 /// Reads `images` and `labels`, or masks of two classes by a threshold.
-pub(super) fn read_folder(source: Source<'_>) -> Result<Annotations, ConvertError> {
+pub(super) fn read_folder(source: AnnotationSource<'_>) -> Result<Annotations, ConvertError> {
     if let Some(least) = source.options.threshold {
         return read_binary(source, least);
     }
@@ -80,7 +80,7 @@ pub(super) fn read_folder(source: Source<'_>) -> Result<Annotations, ConvertErro
     Ok(annotations)
 }
 
-fn read_binary(source: Source<'_>, least: u8) -> Result<Annotations, ConvertError> {
+fn read_binary(source: AnnotationSource<'_>, least: u8) -> Result<Annotations, ConvertError> {
     let mut annotations = Annotations::default();
     let table = source.classes.map(|file| &file.table);
     match table {
@@ -108,7 +108,7 @@ fn read_binary(source: Source<'_>, least: u8) -> Result<Annotations, ConvertErro
 }
 
 /// Images with the files of the same names in `labels` or `masks`, whatever their endings.
-fn pairs(source: Source<'_>) -> Result<Vec<(PathBuf, PathBuf)>, ConvertError> {
+fn pairs(source: AnnotationSource<'_>) -> Result<Vec<(PathBuf, PathBuf)>, ConvertError> {
     let folder = ["labels", "masks"].map(|name| source.input.join(name));
     let folder = folder.iter().find(|folder| folder.is_dir()).unwrap_or(&folder[0]);
     let below = |path: &Path| Some(path.strip_prefix(folder).ok()?.with_extension(""));

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::detect::Source;
+use super::detect::AnnotationSource;
 use super::image_index::files;
 use super::{Annotations, ConvertError, Item, Truth};
 use crate::dataset::is_image_path;
@@ -21,7 +21,7 @@ struct Layer {
     class: String,
 }
 
-pub(super) fn read(source: Source<'_>) -> Result<Annotations, ConvertError> {
+pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertError> {
     let folder = ["labels", "masks"].map(|name| source.input.join(name));
     let folder = folder.iter().find(|folder| folder.is_dir()).unwrap_or(&folder[0]);
     let masks: Vec<PathBuf> =
@@ -94,7 +94,7 @@ fn task_layer(path: &Path, name: &str) -> Option<Layer> {
 
 /// Gives tasks their images in order: their names tell no more.
 fn by_task(
-    source: Source<'_>,
+    source: AnnotationSource<'_>,
     layers: Vec<Layer>,
     stems: &[String],
     annotations: &mut Annotations,

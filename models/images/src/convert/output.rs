@@ -63,11 +63,20 @@ impl Conversion {
         let written = atomic::write_folder(out, &[], |folder| -> Result<(), ConvertError> {
             write(folder, "classes.txt", class_file.as_bytes())?;
             let items = &self.annotations.items;
+            let mut failed = Vec::new();
             for item in items {
-                let drawn = self.draw(item)?;
-                counts.add(&drawn);
-                self.write_item(folder, item, drawn)?;
+                match self.draw(item) {
+                    Ok(drawn) => {
+                        counts.add(&drawn);
+                        self.write_item(folder, item, drawn)?;
+                    }
+                    // The others are tried too, so that all faults are known at once.
+                    Err(error) => failed.push(error),
+                }
                 observe();
+            }
+            if let Some(error) = several(failed, items.len()) {
+                return Err(error);
             }
             let line = |item: &Item| format!("images/{}\n", item.name);
             write(folder, "all.txt", items.iter().map(line).collect::<String>().as_bytes())?;
@@ -150,6 +159,16 @@ impl Conversion {
             None => Ok(written.map(|()| counts)?),
         }
     }
+}
+
+/// The first of some errors, with the number of the others.
+fn several(errors: Vec<ConvertError>, images: usize) -> Option<ConvertError> {
+    let more = errors.len().saturating_sub(1);
+    let first = errors.into_iter().next()?;
+    if more == 0 {
+        return Some(first);
+    }
+    Some(ConvertError::Several { first: Box::new(first), more, images })
 }
 
 fn write(folder: &Path, name: impl AsRef<Path>, bytes: &[u8]) -> Result<(), ConvertError> {

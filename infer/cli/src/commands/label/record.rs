@@ -7,12 +7,13 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
+use protoseg_images::geo::Place;
 use protoseg_infer::pipeline::DecodedImage;
 use protoseg_infer::upsample::{Prediction, pixels_by_class};
 use protoseg_label::fingerprint::FileFingerprint;
 use protoseg_label::journal::JournalEntry;
 use protoseg_label::{STATE_DIR, escape_name, unescape_name};
-use protoseg_models::classes::ClassTable;
+use protoseg_models::classes::{ClassTable, IGNORE_INDEX};
 use serde::Serialize;
 
 use super::super::format::{LabeledImage, OutputFormats, into_image_labels};
@@ -31,6 +32,12 @@ struct Failure {
     /// Escaped path of a folder that could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     folder: Option<String>,
+}
+
+/// Facts about an image file that its pixels do not tell.
+pub(super) struct InputFacts {
+    pub(super) fingerprint: FileFingerprint,
+    pub(super) place: Option<Place>,
 }
 
 /// Writes results, journal entries and failures; shared by all threads.
@@ -66,16 +73,24 @@ impl<'a> ResultRecorder<'a> {
     pub(super) fn write_results(
         &self,
         input: &InputImage,
-        item: DecodedImage<FileFingerprint>,
+        item: DecodedImage<InputFacts>,
         prediction: Prediction,
     ) -> Result<()> {
+        let InputFacts { fingerprint, place } = item.extra;
         let name = self.formats.names.result_name(&input.name);
-        let (labels, margin) = into_image_labels(&name, prediction);
-        let labeled =
-            LabeledImage { image: &item.image, labels: &labels, margin: margin.as_deref() };
+        let (mut labels, margin) = into_image_labels(&name, prediction);
+        if let Some(place) = &place {
+            place.ignore_missing(&mut labels.map.labels, IGNORE_INDEX);
+        }
+        let labeled = LabeledImage {
+            image: &item.image,
+            labels: &labels,
+            margin: margin.as_deref(),
+            geo: place.as_ref().map(|place| &place.geo),
+        };
         self.out_dir.invalidate(&input.name)?;
         let mut outputs = BTreeMap::new();
-        if let Err(error) = self.write(input, &labeled, item.extra.bytes, &mut outputs) {
+        if let Err(error) = self.write(input, &labeled, fingerprint.bytes, &mut outputs) {
             // A result is all files or none.
             self.remove(outputs.keys())?;
             return Err(error);
@@ -85,7 +100,7 @@ impl<'a> ResultRecorder<'a> {
         let entry = JournalEntry {
             image: escape_name(&input.name),
             recipe,
-            input: item.extra,
+            input: fingerprint,
             outputs,
             pixels,
         };
