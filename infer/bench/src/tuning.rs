@@ -56,11 +56,19 @@ struct TuningFile {
     entries: Vec<FileEntry>,
 }
 
-#[derive(Serialize)]
-#[serde(untagged)]
 enum FileEntry {
     Usable(Box<TuningEntry>),
-    Refused(Value, #[serde(skip)] String),
+    /// With the reason.
+    Refused(Value, String),
+}
+
+impl Serialize for FileEntry {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Usable(entry) => entry.serialize(serializer),
+            Self::Refused(entry, _) => entry.serialize(serializer),
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for FileEntry {
@@ -506,7 +514,11 @@ mod tests {
         read.write(&path).unwrap();
         let again = Tuning::read(&path).unwrap().unwrap();
         assert_eq!((again.entries.len(), again.refused.len()), (2, 1));
-        assert!(std::fs::read_to_string(&path).unwrap().contains("warp"));
+        // Another version reads it again.
+        let text = std::fs::read_to_string(&path).unwrap().replace("warp", "threads");
+        std::fs::write(&path, text).unwrap();
+        let other = Tuning::read(&path).unwrap().unwrap();
+        assert_eq!((other.entries.len(), other.entries.last()), (3, tuning.entries.first()));
         assert_eq!(tuning.refusals(&path), None);
     }
 
