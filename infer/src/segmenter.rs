@@ -2,12 +2,15 @@
 //! every pixel.
 
 mod error;
+mod fit;
+mod frame_file;
 mod image_view;
+mod sizes;
 mod tiles;
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use image::RgbImage;
@@ -16,19 +19,22 @@ use protoseg_models::adapter::Adapter;
 use protoseg_models::bundle::{BundleError, Manifest, Model, ModelFile, external_data};
 use protoseg_models::digest;
 use protoseg_models::errors::FileError;
-use protoseg_models::variant::{FrameSpec, ModelKind, Precision};
+use protoseg_models::interface::Interface;
+use protoseg_models::variant::{ModelKind, Precision};
 use protoseg_models::versioned::Versioned;
-use protoseg_models::window::{LogitGrid, MIN_SIDE, Tiling, Window, WindowPlan};
+use protoseg_models::window::{Tiling, Window, WindowPlan};
 
 pub use self::error::SegmentError;
+use self::frame_file::FrameFile;
 pub use self::image_view::ImageView;
+use self::sizes::InputSizes;
 use self::tiles::RollingMerger;
 pub use self::tiles::{TileCost, TileGrid, TileMerger, Tiler};
 use crate::config::{Device, EngineConfig};
-use crate::session::{self, Profile, Runner, SessionError};
+use crate::session::{Profile, Runner, SessionError};
 use crate::stage::{Stage, StageTimes};
 use crate::stitch::{LogitMap, Stitcher};
-use crate::upsample::{self, LogitGeometry, Outputs, Prediction};
+use crate::upsample::{self, LogitGeometry, Outputs, Prediction, ScoreScale};
 
 /// Most logits of an image that are kept until another thread upsamples them: 32 MiB, those of 19
 /// classes over 7 megapixels.
@@ -43,7 +49,9 @@ pub struct Segmenter {
     runner: Runner,
     frames: Vec<FrameFile>,
     unknown_fields: Vec<String>,
-    window: Option<Window>,
+    /// Windows along height and width.
+    windows: Option<[Window; 2]>,
+    scores: ScoreScale,
     batch: usize,
     times: StageTimes,
     /// Pixels of tiles or of a padded image.
@@ -97,7 +105,10 @@ impl Segmenter {
         }
         let sizes = InputSizes::from_file(file, manifest.model.grid);
         let model = manifest.model.clone();
-        let mut segmenter = Self::new(folder, model, file.variant.kind, sizes, runner, config)?;
+        let interface =
+            file.adapter.as_ref().map(|adapter| adapter.interface.clone()).unwrap_or_default();
+        let shape = ModelShape { kind: file.variant.kind, sizes, interface };
+        let mut segmenter = Self::new(folder, model, shape, runner, config)?;
         segmenter.fingerprint = fingerprint(manifest, file);
         segmenter.file.clone_from(&file.file);
         segmenter.precision = Some(file.variant.precision);
@@ -119,15 +130,15 @@ impl Segmenter {
         let fingerprint = fingerprint_of_file(&model, path)
             .map_err(|source| BundleError::File(FileError { path: path.into(), source }))?;
         let (kind, sizes) = (ModelKind::Logits, InputSizes::Any);
-        let segmenter = Self::new(path, model, kind, sizes, runner, config)?;
+        let shape = ModelShape { kind, sizes, interface: Interface::default() };
+        let segmenter = Self::new(path, model, shape, runner, config)?;
         Ok(Self { unknown_fields, fingerprint, ..segmenter })
     }
 
     fn new(
         path: &Path,
         model: Model,
-        kind: ModelKind,
-        sizes: InputSizes,
+        ModelShape { kind, sizes, interface }: ModelShape,
         runner: Runner,
         config: &EngineConfig,
     ) -> Result<Self, SegmentError> {
@@ -136,13 +147,21 @@ impl Segmenter {
         if let Some(found) = counted.filter(|&found| found != expected) {
             return Err(SegmentError::Classes { path: path.into(), found, expected });
         }
-        let window = config.window.map_or(model.window, Tiling::window);
-        if let Some(window) = window {
+        let both = |window: Window| [window; 2];
+        let windows = match config.window {
+            Some(tiling) => tiling.window().map(both),
+            None => model.window.map(both).or(interface.windows),
+        };
+        if let Some([down, right]) = windows {
             if kind == ModelKind::Labels {
                 return Err(SegmentError::LabelsInWindows);
             }
-            sizes.padded([window.size; 2])?;
-            model.grid.check(window)?;
+            if interface.covers {
+                return Err(SegmentError::CoversInWindows);
+            }
+            sizes.check_tile([down.size, right.size])?;
+            model.grid.check(down)?;
+            model.grid.check(right)?;
         }
         Ok(Self {
             model,
@@ -151,7 +170,8 @@ impl Segmenter {
             runner,
             frames: Vec::new(),
             unknown_fields: Vec::new(),
-            window,
+            windows,
+            scores: ScoreScale { kind: interface.scores, bias: interface.bias() },
             batch: config.batch.map_or(1, NonZeroUsize::get),
             times: StageTimes::default(),
             pixels: Vec::new(),
@@ -194,9 +214,14 @@ impl Segmenter {
         self.kind != ModelKind::Labels
     }
 
-    /// Windows in which images are run; None for whole images.
+    /// Square windows in which images are run; None for whole images and oblong windows.
     pub fn window(&self) -> Option<Window> {
-        self.window
+        self.windows.filter(|[down, right]| down == right).map(|[window, _]| window)
+    }
+
+    /// Windows along height and width in which images are run; None for whole images.
+    pub fn windows(&self) -> Option<[Window; 2]> {
+        self.windows
     }
 
     /// Time by stage since the segmenter was opened.
@@ -212,7 +237,7 @@ impl Segmenter {
     /// `[height, width]` of the only images that the model takes; None where it takes others too.
     pub fn only_size(&self) -> Option<[usize; 2]> {
         match self.sizes {
-            InputSizes::One(size) if self.window.is_none() => Some(size),
+            InputSizes::One(size) if self.windows.is_none() => Some(size),
             _ => None,
         }
     }
@@ -226,10 +251,8 @@ impl Segmenter {
     /// image's: more than 1 where windows overlap or reach beyond it.
     pub fn tiling(&self, [height, width]: [usize; 2]) -> Result<(usize, f64), SegmentError> {
         let pixels = height as f64 * width as f64;
-        let (count, tile) = match self.window {
-            Some(window) => {
-                (WindowPlan::new(height, width, window, self.model.grid)?.count(), [window.size; 2])
-            }
+        let (count, tile) = match self.plan([height, width])? {
+            Some(plan) => (plan.count(), plan.tile_size()),
             None => (1, self.sizes.padded([height, width])?),
         };
         Ok((count, count as f64 * tile[0] as f64 * tile[1] as f64 / pixels))
@@ -238,8 +261,8 @@ impl Segmenter {
     /// Runs a black image of the size of a tile, or of 1024x1024 pixels where any size is run, so
     /// that the session allocates what its first run needs. Returns the number of pixels.
     pub fn warm_up(&mut self) -> Result<u64, SegmentError> {
-        let window = self.window.map(|window| [window.size; 2]);
-        let [height, width] = window.or(self.only_size()).unwrap_or([1024; 2]);
+        let tile = self.windows.map(|[down, right]| [down.size, right.size]);
+        let [height, width] = tile.unwrap_or(self.sizes.usual([1024; 2]));
         self.predict_raw(&(&RgbImage::new(width as u32, height as u32)).into())?;
         Ok(height as u64 * width as u64)
     }
@@ -261,9 +284,9 @@ impl Segmenter {
         if let Some(frame) = self.frames.iter_mut().find(|frame| frame.takes(size, outputs)) {
             return frame.predict(image.pixels(), outputs, &mut self.times);
         }
-        match (self.kind, self.window) {
+        match (self.kind, self.plan(size)?) {
             (ModelKind::Labels, _) => self.predict_labels(&image),
-            (_, Some(window)) if !outputs.logits => self.predict_rolling(&image, window, outputs),
+            (_, Some(plan)) if !outputs.logits => self.predict_rolling(&image, &plan, outputs),
             _ => {
                 let logits = self.logits(&image)?;
                 Ok(self.times.timed(Stage::Stitch, || logits.predict(outputs)))
@@ -292,8 +315,8 @@ impl Segmenter {
         if self.frames.iter().any(|frame| frame.takes([height, width], outputs)) {
             return Ok(RawPrediction::Final(self.predict(image, outputs)?));
         }
-        let Some(window) = self.window else { return self.predict_raw(&image) };
-        let [rows, columns] = WindowPlan::new(height, width, window, self.model.grid)?.logit_size();
+        let Some(plan) = self.plan([height, width])? else { return self.predict_raw(&image) };
+        let [rows, columns] = plan.logit_size();
         let count = rows.saturating_mul(columns).saturating_mul(self.model.classes.count());
         if count <= MAX_DEFERRED_LOGITS {
             self.predict_raw(&image)
@@ -308,17 +331,14 @@ impl Segmenter {
             return Err(SegmentError::NoLogits);
         }
         let size = image.checked_size()?;
-        let (map, padded) = match self.window {
+        let (map, padded) = match self.plan(size)? {
             None => self.whole_logits(image)?,
-            Some(window) => self.stitched_logits(
-                image,
-                &WindowPlan::new(size[0], size[1], window, self.model.grid)?,
-            )?,
+            Some(plan) => self.stitched_logits(image, &plan)?,
         };
         if !self.times.timed(Stage::Stitch, || map.is_finite()) {
             return Err(SegmentError::NotFinite);
         }
-        Ok(ImageLogits { map, frame: self.geometry(size, padded) })
+        Ok(ImageLogits { map, frame: self.geometry(size, padded)? })
     }
 
     /// Logits of an image in one piece, and the padded size that they span.
@@ -345,14 +365,15 @@ impl Segmenter {
         let (shape, classes) = ([1, padded[0], padded[1]], self.model.classes.count());
         let found =
             self.run(image, padded, |runner, pixels| runner.run_labels(pixels, shape, classes))?;
-        if !found.covers(padded) {
-            let expected = [1, 1, padded[0], padded[1]];
-            return Err(SegmentError::Shape { found: found.shape, expected });
-        }
-        let labels = self.times.timed(Stage::Stitch, || {
-            let rows = found.data.chunks_exact(padded[1]).take(height);
-            rows.flat_map(|row| &row[..width]).copied().collect()
+        let frame = self.geometry([height, width], padded)?;
+        let labels = self.times.timed(Stage::Stitch, || match found.shape[..] {
+            [1, rows, columns] => frame.spread_labels(&found.data, [rows, columns]),
+            _ => None,
         });
+        let labels = labels.ok_or_else(|| {
+            let expected = [1, 1, padded[0], padded[1]];
+            SegmentError::Shape { found: found.shape, expected }
+        })?;
         Ok(Prediction::from_labels(array(height, width, labels)?))
     }
 
@@ -377,21 +398,19 @@ impl Segmenter {
     fn predict_rolling(
         &mut self,
         image: &ImageView<'_>,
-        window: Window,
+        plan: &WindowPlan,
         outputs: Outputs,
     ) -> Result<Prediction, SegmentError> {
-        let size = image.size();
-        let plan = WindowPlan::new(size[0], size[1], window, self.model.grid)?;
-        let frame = self.geometry(size, [plan.rows.padded, plan.columns.padded]);
+        let frame = self.geometry(image.size(), [plan.rows.padded, plan.columns.padded])?;
         let classes = self.model.classes.count();
         let merger =
-            self.times.timed(Stage::Stitch, || RollingMerger::new(&plan, classes, &frame, outputs));
+            self.times.timed(Stage::Stitch, || RollingMerger::new(plan, classes, &frame, outputs));
         let mut merger = merger.ok_or_else(|| too_large(image))?;
-        self.run_windows(image, &plan, |logits| merger.add(logits))?;
+        self.run_windows(image, plan, |logits| merger.add(logits))?;
         Ok(merger.prediction)
     }
 
-    /// Runs the windows of an image in batches, and hands over their logits, `[n, classes, l, l]`,
+    /// Runs the windows of an image in batches, and hands over their logits, `[n, classes, h, w]`,
     /// in the plan's order.
     fn run_windows(
         &mut self,
@@ -399,16 +418,16 @@ impl Segmenter {
         plan: &WindowPlan,
         mut take: impl FnMut(&[f32]) -> Result<(), SegmentError>,
     ) -> Result<(), SegmentError> {
-        let (size, side) = (plan.window.size, plan.window_logits());
+        let (tile @ [height, width], [down, right]) = (plan.tile_size(), plan.tile_logits());
         let classes = self.model.classes.count();
         let starts: Vec<[usize; 2]> = plan.starts().collect();
         for starts in starts.chunks(self.batch) {
-            self.copy_tiles(image, starts, [size; 2])?;
-            let expected = [starts.len(), classes, side, side];
+            self.copy_tiles(image, starts, tile)?;
+            let expected = [starts.len(), classes, down, right];
             let mut stitching = Duration::ZERO;
             let Self { runner, times, pixels, .. } = self;
             let taken = timed_run(times, runner, |runner| {
-                runner.run_with_logits(pixels, [starts.len(), size, size], |shape, logits| {
+                runner.run_with_logits(pixels, [starts.len(), height, width], |shape, logits| {
                     if shape != expected {
                         return Err(SegmentError::Shape { found: shape.to_vec(), expected });
                     }
@@ -450,9 +469,10 @@ impl Segmenter {
         Tiler {
             kind: self.kind,
             sizes: self.sizes,
-            window: self.window,
+            windows: self.windows,
             grid: self.model.grid,
             classes: self.model.classes.count(),
+            scores: self.scores,
             frames: self.frame_sizes(),
         }
     }
@@ -463,19 +483,30 @@ impl Segmenter {
         if let Some(frame) = self.frames.iter().find(|frame| frame.size() == size) {
             return frame.profile();
         }
-        let (count, [height, width]) = match self.window {
-            Some(window) => {
-                let plan = WindowPlan::new(size[0], size[1], window, self.model.grid)?;
-                (plan.count().min(self.batch), [window.size; 2])
-            }
+        let (count, [height, width]) = match self.plan(size)? {
+            Some(plan) => (plan.count().min(self.batch), plan.tile_size()),
             None => (1, self.sizes.padded(size)?),
         };
         Ok(self.runner.profile([count, height, width])?)
     }
 
     /// Returns how the logits of a padded image lie over it.
-    fn geometry(&self, [height, width]: [usize; 2], padded: [usize; 2]) -> LogitGeometry {
-        LogitGeometry { height, width, padded, align_corners: self.model.grid.align_corners }
+    fn geometry(
+        &self,
+        size: [usize; 2],
+        padded: [usize; 2],
+    ) -> Result<LogitGeometry, SegmentError> {
+        let placement = if self.windows.is_none() { self.sizes.placement(size)? } else { None };
+        let align_corners = self.model.grid.align_corners;
+        let scores = self.scores;
+        Ok(LogitGeometry { placement, scores, ..LogitGeometry::new(size, padded, align_corners) })
+    }
+
+    /// Places windows over an image `[height, width]`; None where it is run whole.
+    fn plan(&self, [height, width]: [usize; 2]) -> Result<Option<WindowPlan>, SegmentError> {
+        let plan =
+            self.windows.map(|both| WindowPlan::oblong(height, width, both, self.model.grid));
+        Ok(plan.transpose()?)
     }
 
     /// Runs an image that [`pad`](Self::pad) has prepared.
@@ -493,7 +524,13 @@ impl Segmenter {
     /// Puts the padded image into the buffer, if it needs padding, and returns its size.
     fn pad(&mut self, image: &ImageView<'_>) -> Result<[usize; 2], SegmentError> {
         let padded = self.sizes.padded(image.checked_size()?)?;
-        if padded != image.size() {
+        if let Some(placement) = self.sizes.placement(image.size())? {
+            let Self { pixels, times, .. } = self;
+            times.timed(Stage::Preprocess, || {
+                pixels.clear();
+                fit::append(image, placement, pixels);
+            });
+        } else if padded != image.size() {
             self.copy_tiles(image, &[[0, 0]], padded)?;
         }
         Ok(padded)
@@ -575,108 +612,11 @@ impl RawPrediction {
     }
 }
 
-/// Sizes of images that a network takes whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum InputSizes {
-    /// All from [`MIN_SIDE`] on: networks of protoseg.
-    Any,
-    /// Multiples of the grid's stride.
-    Grid(LogitGrid),
-    /// `[height, width]`.
-    One([usize; 2]),
-}
-
-impl InputSizes {
-    fn from_file(file: &ModelFile, grid: LogitGrid) -> Self {
-        match &file.adapter {
-            None => Self::Any,
-            Some(adapter) => adapter.size.map_or(Self::Grid(grid), Self::One),
-        }
-    }
-
-    /// Returns the size to which an image is padded.
-    fn padded(self, size: [usize; 2]) -> Result<[usize; 2], SegmentError> {
-        match self {
-            Self::Any => Ok(size.map(|side| side.max(MIN_SIDE))),
-            Self::Grid(grid) => Ok(size.map(|side| grid.round_up(side.max(MIN_SIDE)))),
-            Self::One(one) if one == size => Ok(size),
-            Self::One(one) => {
-                let [found, expected] =
-                    [size, one].map(|[height, width]| format!("{height}x{width}"));
-                Err(SegmentError::OneSize { found, expected })
-            }
-        }
-    }
-}
-
-/// A frame file of a bundle: one run gives the labels of an image of its size, with windows and
-/// upsampling inside. Opened when the first such image comes.
-#[derive(Debug)]
-struct FrameFile {
-    spec: FrameSpec,
-    path: PathBuf,
-    config: EngineConfig,
-    runner: Option<Runner>,
-}
-
-impl FrameFile {
-    /// The frame files in the precision and windows in which the file `main` is run.
-    fn all(
-        folder: &Path,
-        manifest: &Manifest,
-        main: &ModelFile,
-        config: &EngineConfig,
-    ) -> Result<Vec<Self>, SegmentError> {
-        let tiling = config.window.unwrap_or(Tiling::from(manifest.model.window));
-        let mut files = Vec::new();
-        for file in &manifest.files {
-            let fits = file.variant.kind == ModelKind::Frame
-                && file.variant.precision == main.variant.precision;
-            if let Some(spec) = file.variant.frame.filter(|spec| fits && spec.tiling == tiling) {
-                let mut config = file_config(manifest, file, config)?;
-                config.input_size = Some([spec.height, spec.width]);
-                let path = manifest.verified(folder, file)?;
-                files.push(Self { spec, path, config, runner: None });
-            }
-        }
-        Ok(files)
-    }
-
-    fn takes(&self, size: [usize; 2], outputs: Outputs) -> bool {
-        !outputs.margin && !outputs.logits && size == self.size()
-    }
-
-    fn name(&self) -> &str {
-        self.path.file_name().and_then(std::ffi::OsStr::to_str).unwrap_or_default()
-    }
-
-    fn size(&self) -> [usize; 2] {
-        [self.spec.height, self.spec.width]
-    }
-
-    fn profile(&self) -> Result<Profile, SegmentError> {
-        let shape = [1, self.spec.height, self.spec.width];
-        Ok(session::profile(&self.path, None, &self.config, shape)?)
-    }
-
-    fn predict(
-        &mut self,
-        pixels: &[u8],
-        outputs: Outputs,
-        times: &mut StageTimes,
-    ) -> Result<Prediction, SegmentError> {
-        let runner = match self.runner.take() {
-            Some(runner) => runner,
-            None => Runner::open(&self.path, &self.config)?,
-        };
-        let runner = self.runner.insert(runner);
-        let FrameSpec { height, width, .. } = self.spec;
-        let [labels, confidence] =
-            timed_run(times, runner, |runner| runner.run_frames(pixels, [1, height, width]))?;
-        let confidence = array(height, width, confidence)?;
-        let prediction = Prediction::from_labels(array(height, width, labels)?);
-        Ok(Prediction { confidence: outputs.confidence.then_some(confidence), ..prediction })
-    }
+/// Kind and interface of the file that a segmenter runs.
+struct ModelShape {
+    kind: ModelKind,
+    sizes: InputSizes,
+    interface: Interface,
 }
 
 /// Chooses the file that runs windows or whole images. Where several have the chosen precision,
@@ -717,7 +657,8 @@ fn file_config(
     // On a CPU sizes that are known beforehand bring nothing.
     if config.first_device() != Device::Cpu && config.input_size.is_none() {
         let window = config.window.map_or(manifest.model.window, Tiling::window);
-        config.input_size = window.map(|window| [window.size; 2]);
+        let only = file.adapter.as_ref().and_then(|adapter| adapter.size);
+        config.input_size = window.map(|window| [window.size; 2]).or(only);
     }
     let int8 = file.variant.precision == Precision::Int8;
     if config.trt_int8 && !int8 {
@@ -729,7 +670,9 @@ fn file_config(
 
 /// Digest over everything in a bundle that decides the labels of one of its files.
 pub fn fingerprint(manifest: &Manifest, file: &ModelFile) -> String {
-    digest_of(&manifest.model, &file.sha256, file.data_sha256.as_deref(), file.adapter.as_ref())
+    let weights: String = file.weights.values().map(String::as_str).collect();
+    let data = file.data_sha256.as_deref().or((!weights.is_empty()).then_some(&*weights));
+    digest_of(&manifest.model, &file.sha256, data, file.adapter.as_ref())
 }
 
 /// The same for a single file: the fingerprint of the bundle that it is part of, if it is.

@@ -48,8 +48,8 @@ pub(crate) fn are_finite(logits: &[f32]) -> bool {
 /// Adds windows in the plan's order, and divides by their number.
 #[derive(Debug)]
 pub struct Stitcher {
-    /// Side of a window's logits.
-    side: usize,
+    /// Height and width of a window's logits.
+    tile: [usize; 2],
     starts: Vec<[usize; 2]>,
     /// Number of windows that cover each row and column.
     cover: [Vec<f32>; 2],
@@ -69,7 +69,7 @@ impl Stitcher {
 
     /// Holds no more than the rows of a window and one more; rows above are dropped.
     pub(crate) fn rolling(plan: &WindowPlan, classes: usize) -> Option<Self> {
-        Self::holding(plan, classes, plan.logit_size()[0].min(plan.window_logits() + 1))
+        Self::holding(plan, classes, plan.logit_size()[0].min(plan.tile_logits()[0] + 1))
     }
 
     fn holding(plan: &WindowPlan, classes: usize, height: usize) -> Option<Self> {
@@ -82,7 +82,7 @@ impl Stitcher {
         let cover =
             plan.coverage().map(|cover| cover.into_iter().map(|count| count as f32).collect());
         Some(Self {
-            side: plan.window_logits(),
+            tile: plan.tile_logits(),
             starts: plan.logit_starts().collect(),
             cover,
             added: 0,
@@ -92,18 +92,18 @@ impl Stitcher {
         })
     }
 
-    /// Adds the next windows of the plan, `[n, classes, l, l]` with l =
-    /// [`WindowPlan::window_logits`].
+    /// Adds the next windows of the plan, `[n, classes, h, w]` with h and w of
+    /// [`WindowPlan::tile_logits`].
     pub fn add(&mut self, windows: &[f32]) {
-        let side = self.side;
+        let [down, side] = self.tile;
         let LogitMap { classes, height, width, .. } = self.sum;
         let (starts, held) = (&self.starts[self.added..], self.top);
         self.sum.data.par_chunks_exact_mut(height * width).enumerate().for_each(
             |(class, plane)| {
                 for (window, &[top, left]) in
-                    windows.chunks_exact(classes * side * side).zip(starts)
+                    windows.chunks_exact(classes * down * side).zip(starts)
                 {
-                    let logits = &window[class * side * side..][..side * side];
+                    let logits = &window[class * down * side..][..down * side];
                     for (row, logits) in logits.chunks_exact(side).enumerate() {
                         for (sum, logit) in plane[(top - held + row) * width + left..][..side]
                             .iter_mut()
@@ -115,7 +115,7 @@ impl Stitcher {
                 }
             },
         );
-        self.added += windows.len() / (classes * side * side);
+        self.added += windows.len() / (classes * down * side);
     }
 
     /// Returns the logits of the frame: at each position, the mean over the windows that cover it.

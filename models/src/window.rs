@@ -284,8 +284,10 @@ pub struct WindowPlan {
     pub rows: WindowAxis,
     /// Windows along the width.
     pub columns: WindowAxis,
-    /// Size and stride of the windows.
+    /// Size and stride of the windows along the height, and of square windows along both sides.
     pub window: Window,
+    /// Size and stride along the width.
+    pub across: Window,
     /// Grid of the network.
     pub grid: LogitGrid,
 }
@@ -298,10 +300,31 @@ impl WindowPlan {
         window: Window,
         grid: LogitGrid,
     ) -> Result<Self, WindowError> {
+        Self::oblong(height, width, [window; 2], grid)
+    }
+
+    /// Places windows of one size and stride along the height and another along the width.
+    pub fn oblong(
+        height: usize,
+        width: usize,
+        [window, across]: [Window; 2],
+        grid: LogitGrid,
+    ) -> Result<Self, WindowError> {
         grid.check(window)?;
+        grid.check(across)?;
         let rows = WindowAxis::new(height, window, grid);
-        let columns = WindowAxis::new(width, window, grid);
-        Ok(Self { rows, columns, window, grid })
+        let columns = WindowAxis::new(width, across, grid);
+        Ok(Self { rows, columns, window, across, grid })
+    }
+
+    /// Returns the height and width of a window in pixels.
+    pub fn tile_size(&self) -> [usize; 2] {
+        [self.window.size, self.across.size]
+    }
+
+    /// Returns the height and width of a window's logit map.
+    pub fn tile_logits(&self) -> [usize; 2] {
+        self.tile_size().map(|side| self.grid.logits(side))
     }
 
     /// Returns the number of windows.
@@ -320,7 +343,7 @@ impl WindowPlan {
         [self.grid.logits(self.rows.padded), self.grid.logits(self.columns.padded)]
     }
 
-    /// Returns the side of a window's logit map.
+    /// Returns the height of a window's logit map, which is its width too if it is square.
     pub fn window_logits(&self) -> usize {
         self.grid.logits(self.window.size)
     }
@@ -334,16 +357,17 @@ impl WindowPlan {
     /// number over a position.
     pub fn coverage(&self) -> [Vec<usize>; 2] {
         let [height, width] = self.logit_size();
-        let count = |axis: &WindowAxis, length: usize| {
+        let [down, right] = self.tile_logits();
+        let count = |axis: &WindowAxis, length: usize, logits: usize| {
             let mut cover = vec![0; length];
             for start in &axis.starts {
-                for covered in &mut cover[start / self.grid.stride..][..self.window_logits()] {
+                for covered in &mut cover[start / self.grid.stride..][..logits] {
                     *covered += 1;
                 }
             }
             cover
         };
-        [count(&self.rows, height), count(&self.columns, width)]
+        [count(&self.rows, height, down), count(&self.columns, width, right)]
     }
 }
 

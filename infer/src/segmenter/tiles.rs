@@ -8,19 +8,22 @@ use ndarray::{Array3, CowArray, Ix3};
 use protoseg_models::variant::ModelKind;
 use protoseg_models::window::{LogitGrid, Window, WindowPlan};
 
+use super::fit;
 use super::{ImageView, InputSizes, SegmentError};
 use crate::kernels::LogitPlanes;
 use crate::stitch::{Stitcher, are_finite};
-use crate::upsample::{self, LogitGeometry, Outputs, Prediction, Upsampler};
+use crate::upsample::{self, LogitGeometry, Outputs, Prediction, ScoreScale, Upsampler};
 
 /// Splits images into tiles; the same for all segmenters of a model.
 #[derive(Debug, Clone)]
 pub struct Tiler {
     pub(super) kind: ModelKind,
     pub(super) sizes: InputSizes,
-    pub(super) window: Option<Window>,
+    /// Windows along height and width.
+    pub(super) windows: Option<[Window; 2]>,
     pub(super) grid: LogitGrid,
     pub(super) classes: usize,
+    pub(super) scores: ScoreScale,
     /// `[height, width]` of each frame file.
     pub(super) frames: Vec<[usize; 2]>,
 }
@@ -42,20 +45,21 @@ impl Tiler {
         if self.runs_whole(size, outputs) || self.kind != ModelKind::Logits {
             return Ok(TileCost { pixels: product(&size), bytes: 0 });
         }
-        let Some(window) = self.window else {
+        let Some(windows) = self.windows else {
             let padded = self.sizes.padded(size)?;
             let [rows, columns] = padded.map(|side| self.grid.logits(side));
             let bytes = product(&[self.classes, rows, columns, size_of::<f32>()]);
             return Ok(TileCost { pixels: product(&padded), bytes });
         };
-        let plan = WindowPlan::new(size[0], size[1], window, self.grid)?;
+        let plan = WindowPlan::oblong(size[0], size[1], windows, self.grid)?;
         let [rows, columns] = plan.logit_size();
-        let rows = if outputs.logits { rows } else { rows.min(plan.window_logits() + 1) };
+        let rows = if outputs.logits { rows } else { rows.min(plan.tile_logits()[0] + 1) };
         // Where each window starts, in pixels and in logits.
         let starts = product(&[plan.count(), 2, size_of::<[usize; 2]>()]);
         let bytes =
             product(&[self.classes, rows, columns, size_of::<f32>()]).saturating_add(starts);
-        Ok(TileCost { pixels: product(&[plan.count(), window.size, window.size]), bytes })
+        let [height, width] = plan.tile_size();
+        Ok(TileCost { pixels: product(&[plan.count(), height, width]), bytes })
     }
 
     /// Splits an image `[height, width]` into windows, or into one tile padded to what the network
@@ -67,18 +71,25 @@ impl Tiler {
         if self.kind != ModelKind::Logits {
             return Err(SegmentError::NoLogits);
         }
-        let plan = match self.window {
-            Some(window) => Some(Arc::new(WindowPlan::new(size[0], size[1], window, self.grid)?)),
+        let plan = match self.windows {
+            Some(windows) => {
+                Some(Arc::new(WindowPlan::oblong(size[0], size[1], windows, self.grid)?))
+            }
             None => None,
         };
         let (starts, tile_size) = match &plan {
-            Some(plan) => (plan.starts().collect(), [plan.window.size; 2]),
+            Some(plan) => (plan.starts().collect(), plan.tile_size()),
             None => (vec![[0, 0]], self.sizes.padded(size)?),
         };
         let padded =
             plan.as_ref().map_or(tile_size, |plan| [plan.rows.padded, plan.columns.padded]);
         let align_corners = self.grid.align_corners;
-        let frame = LogitGeometry { height: size[0], width: size[1], padded, align_corners };
+        let placement = if plan.is_none() { self.sizes.placement(size)? } else { None };
+        let frame = LogitGeometry {
+            placement,
+            scores: self.scores,
+            ..LogitGeometry::new(size, padded, align_corners)
+        };
         Ok(TileGrid { starts, tile_size, plan, frame, classes: self.classes })
     }
 }
@@ -116,7 +127,11 @@ impl TileGrid {
     /// Appends the pixels of a tile, RGB `[height, width, 3]`, to a buffer. The image must have the
     /// size that was split.
     pub fn append<'a>(&self, image: impl Into<ImageView<'a>>, index: usize, pixels: &mut Vec<u8>) {
-        image.into().append_tile(self.starts[index], self.tile_size, pixels);
+        let image = image.into();
+        match self.frame.placement {
+            Some(placement) => fit::append(&image, placement, pixels),
+            None => image.append_tile(self.starts[index], self.tile_size, pixels),
+        }
     }
 }
 
@@ -125,7 +140,7 @@ impl TileGrid {
 #[derive(Debug)]
 pub struct TileMerger {
     /// Height and width of a tile's logits, where they are known beforehand.
-    side: Option<usize>,
+    tile: Option<[usize; 2]>,
     classes: usize,
     count: usize,
     next: usize,
@@ -161,7 +176,7 @@ impl TileMerger {
             )),
         };
         Ok(Self {
-            side: plan.as_ref().map(|plan| plan.window_logits()),
+            tile: plan.as_ref().map(|plan| plan.tile_logits()),
             classes: *classes,
             count: grid.count(),
             next: 0,
@@ -181,13 +196,13 @@ impl TileMerger {
     ) -> Result<Option<Prediction>, SegmentError> {
         let logits = logits.into();
         let (classes, height, width) = logits.dim();
-        let fits = match self.side {
-            Some(side) => [height, width] == [side; 2],
+        let fits = match self.tile {
+            Some(tile) => [height, width] == tile,
             None => height * width > 0,
         };
         if classes != self.classes || !fits {
-            let side = self.side.unwrap_or(0);
-            let expected = [1, self.classes, side, side];
+            let [down, right] = self.tile.unwrap_or_default();
+            let expected = [1, self.classes, down, right];
             return Err(SegmentError::Shape { found: vec![1, classes, height, width], expected });
         }
         if index != self.next {
@@ -267,7 +282,7 @@ impl RollingMerger {
         frame: &LogitGeometry,
         outputs: Outputs,
     ) -> Option<Self> {
-        let side = plan.window_logits();
+        let [down, right] = plan.tile_logits();
         Some(Self {
             stitcher: Stitcher::rolling(plan, classes)?,
             upsampler: Upsampler::new(plan.logit_size(), frame),
@@ -275,11 +290,11 @@ impl RollingMerger {
             prediction: Prediction::blank(frame, outputs),
             predicted_rows: 0,
             complete_rows: 0,
-            window_values: classes * side * side,
+            window_values: classes * down * right,
         })
     }
 
-    /// Adds the next windows, `[n, classes, l, l]`.
+    /// Adds the next windows, `[n, classes, h, w]`.
     pub(super) fn add(&mut self, logits: &[f32]) -> Result<(), SegmentError> {
         for window in logits.chunks_exact(self.window_values) {
             self.stitcher.add(window);
@@ -317,9 +332,10 @@ mod tests {
         Tiler {
             kind: ModelKind::Logits,
             sizes: InputSizes::Any,
-            window,
+            windows: window.map(|window| [window; 2]),
             grid,
             classes: 3,
+            scores: ScoreScale::default(),
             frames: vec![[4, 5]],
         }
     }

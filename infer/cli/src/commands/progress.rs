@@ -1,5 +1,7 @@
 //! Progress of a pipeline run on the standard error.
 
+use std::path::Path;
+
 use indicatif::{ProgressBar, ProgressStyle};
 use protoseg_infer::pipeline::PipelineEvent;
 use protoseg_models::errors::error_chain;
@@ -15,10 +17,20 @@ pub(crate) fn bar(count: usize) -> ProgressBar {
     }
 }
 
-/// Advances the bar; prints the error of a failed image.
-pub(crate) fn show(bar: &ProgressBar, event: &PipelineEvent<'_, anyhow::Error>) {
-    if let PipelineEvent::Failed(_, error) = event {
-        show_error(bar, error);
+/// Advances the bar; prints the error of a failed image with its file.
+pub(crate) fn show<'p>(
+    bar: &ProgressBar,
+    event: &PipelineEvent<'_, anyhow::Error>,
+    path: impl Fn(usize) -> &'p Path,
+) {
+    if let PipelineEvent::Failed(index, error) = event {
+        let text = error_chain(error.as_ref());
+        let path = path(*index).display().to_string();
+        if text.contains(&path) {
+            show_error(bar, error);
+        } else {
+            bar.suspend(|| print_stderr(format_args!("error: {path}: {text}")));
+        }
     }
     bar.inc(1);
 }

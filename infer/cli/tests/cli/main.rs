@@ -35,6 +35,7 @@ mod gate;
 mod grpc;
 #[cfg(test)]
 mod import;
+mod import_kinds;
 #[cfg(test)]
 mod occupied;
 #[cfg(test)]

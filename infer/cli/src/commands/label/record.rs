@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
@@ -37,6 +38,8 @@ pub(super) struct ResultRecorder<'a> {
     failed: Mutex<File>,
     /// First I/O error of recording a failure.
     record_error: Mutex<Option<std::io::Error>>,
+    /// True once a pixel was sure enough for a pseudo-label.
+    kept_any: AtomicBool,
 }
 
 impl<'a> ResultRecorder<'a> {
@@ -55,6 +58,7 @@ impl<'a> ResultRecorder<'a> {
             classes,
             failed: Mutex::new(failed),
             record_error: Mutex::new(None),
+            kept_any: AtomicBool::new(false),
         })
     }
 
@@ -66,6 +70,9 @@ impl<'a> ResultRecorder<'a> {
         prediction: Prediction,
     ) -> Result<()> {
         let (labels, margin) = into_image_labels(&input.name, prediction);
+        if self.formats.keeps_any(&labels) {
+            self.kept_any.store(true, Ordering::Relaxed);
+        }
         let labeled =
             LabeledImage { image: &item.image, labels: &labels, margin: margin.as_deref() };
         self.out_dir.invalidate(&input.name)?;
@@ -104,6 +111,11 @@ impl<'a> ResultRecorder<'a> {
             outputs.insert(escape_name(&link), bytes_of_input);
         }
         Ok(())
+    }
+
+    /// True if a pixel of some image was sure enough for a pseudo-label.
+    pub(super) fn kept_any(&self) -> bool {
+        self.kept_any.load(Ordering::Relaxed)
     }
 
     /// Adds an image to the list of failures and removes its results of earlier runs.
