@@ -21,12 +21,14 @@ use protoseg_models::bundle::{
 };
 use protoseg_models::classes::{ClassTable, IGNORE_INDEX};
 use protoseg_models::errors::FileError;
-use protoseg_models::interface::{Fit, InputElement, OutputLayout, ScoreKind};
+use protoseg_models::interface::{
+    Fit, InputElement, Interface, LabelValues, OutputLayout, ScoreKind,
+};
 use protoseg_models::probe::ProbeCase;
 use protoseg_models::variant::{ModelKind, Precision, Variant};
 use protoseg_models::weights::Tensor;
 use protoseg_models::window::{Tiling, Window};
-use protoseg_models::{atomic, bundle_output, digest, probe};
+use protoseg_models::{atomic, bundle, bundle_output, digest, probe};
 
 pub use self::class_list::{ClassList, load_classes};
 pub use self::error::ImportError;
@@ -178,7 +180,7 @@ fn inspect(path: &Path, options: &ImportOptions) -> Result<InspectedModel, Impor
     if let Some(name) = &options.output
         && !outputs.iter().any(|output| output.name == *name)
     {
-        let known = protoseg_models::bundle::signature(&outputs);
+        let known = bundle::signature(&outputs);
         return Err(ImportError::Signature(format!(
             "the file has no output `{name}`; it has {known}"
         )));
@@ -357,7 +359,7 @@ struct Meaning {
     layout: OutputLayout,
     scores: ScoreKind,
     threshold: Option<f32>,
-    labels: Option<protoseg_models::interface::LabelValues>,
+    labels: Option<LabelValues>,
 }
 
 impl Meaning {
@@ -399,8 +401,7 @@ impl Meaning {
             ));
         }
         let planes = |output: RawOutput| {
-            let mut interface = protoseg_models::interface::Interface::default();
-            interface.output = Some(layout);
+            let interface = Interface { output: Some(layout), ..Interface::default() };
             class_planes(output, &interface)
         };
         let scores: Vec<Tensor> = all().map(|trial| planes(trial.output.clone())).collect();

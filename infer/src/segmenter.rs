@@ -2,22 +2,20 @@
 //! every pixel.
 
 mod error;
+mod fingerprint;
 mod fit;
 mod frame_file;
 mod image_view;
 mod sizes;
 mod tiles;
 
-use std::io;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use image::RgbImage;
 use ndarray::{Array2, Array4};
-use protoseg_models::adapter::Adapter;
-use protoseg_models::bundle::{BundleError, Manifest, Model, ModelFile, external_data};
-use protoseg_models::digest;
+use protoseg_models::bundle::{BundleError, Manifest, Model, ModelFile};
 use protoseg_models::errors::FileError;
 use protoseg_models::interface::Interface;
 use protoseg_models::variant::{ModelKind, Precision};
@@ -25,6 +23,8 @@ use protoseg_models::versioned::Versioned;
 use protoseg_models::window::{Tiling, Window, WindowPlan};
 
 pub use self::error::SegmentError;
+pub use self::fingerprint::fingerprint;
+use self::fingerprint::{fingerprint_of_file, first_difference};
 use self::frame_file::FrameFile;
 pub use self::image_view::ImageView;
 use self::sizes::InputSizes;
@@ -666,39 +666,4 @@ fn file_config(
     }
     config.trt_int8 = int8;
     Ok(config)
-}
-
-/// Digest over everything in a bundle that decides the labels of one of its files.
-pub fn fingerprint(manifest: &Manifest, file: &ModelFile) -> String {
-    let weights: String = file.weights.values().map(String::as_str).collect();
-    let data = file.data_sha256.as_deref().or((!weights.is_empty()).then_some(&*weights));
-    digest_of(&manifest.model, &file.sha256, data, file.adapter.as_ref())
-}
-
-/// The same for a single file: the fingerprint of the bundle that it is part of, if it is.
-fn fingerprint_of_file(model: &Model, path: &Path) -> io::Result<String> {
-    let data =
-        path.with_file_name(external_data(&path.file_name().unwrap_or_default().to_string_lossy()));
-    let data = if data.is_file() { Some(digest::sha256_file(&data)?) } else { None };
-    Ok(digest_of(model, &digest::sha256_file(path)?, data.as_deref(), None))
-}
-
-fn digest_of(model: &Model, file: &str, data: Option<&str>, adapter: Option<&Adapter>) -> String {
-    let Model { classes, ignore, grid, .. } = model;
-    let data = data.unwrap_or_default();
-    digest::sha256_bytes(
-        format!("{file}\n{data}\n{adapter:?}\n{classes:?}\n{ignore}\n{grid:?}").as_bytes(),
-    )
-}
-
-/// Names the first field in which two descriptions of one model differ; name and windows may.
-fn first_difference(manifest: &Model, own: &Model) -> Option<&'static str> {
-    let facts = [
-        ("version", manifest.version == own.version),
-        ("classes", manifest.classes == own.classes),
-        ("grid", manifest.grid == own.grid),
-        ("arch", manifest.arch == own.arch),
-        ("weights_sha256", manifest.weights_sha256 == own.weights_sha256),
-    ];
-    facts.into_iter().find(|(_, equal)| !equal).map(|(field, _)| field)
 }

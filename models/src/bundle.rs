@@ -276,8 +276,14 @@ impl Manifest {
             self.files.iter().flat_map(|file| [file.file.clone(), taps_file_name(&file.file)]);
         let files = files.flat_map(|name| [external_data(&name), name]);
         let weights = self.files.iter().flat_map(|file| file.weights.keys());
-        let first = |name: &String| name.split('/').next().unwrap_or_default().to_owned();
-        let files = files.chain(weights.map(first));
+        let first = |name: &String| {
+            let mut parts = Path::new(name).components();
+            parts.find_map(|part| match part {
+                Component::Normal(part) => Some(part.to_string_lossy().into_owned()),
+                _ => None,
+            })
+        };
+        let files = files.chain(weights.filter_map(first));
         files.chain([MANIFEST, PROBE, TRITON, TUNING].map(str::to_owned)).collect()
     }
 
@@ -304,7 +310,8 @@ impl Manifest {
 /// True for relative paths that stay in their folder.
 pub fn is_inside(path: &str) -> bool {
     let mut parts = Path::new(path).components().peekable();
-    parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
+    parts.peek().is_some()
+        && parts.all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
 fn verify(path: PathBuf, expected: &str) -> Result<PathBuf, BundleError> {

@@ -20,10 +20,13 @@ pub struct ClassList {
     pub remark: Option<String>,
 }
 
-/// The part of a `config.json` that names classes.
+/// The part of a `config.json` that names classes, or an `id2label.json`.
 #[derive(Deserialize)]
-struct ModelConfig {
-    id2label: BTreeMap<String, String>,
+#[serde(untagged)]
+enum ModelConfig {
+    Config { id2label: BTreeMap<String, String> },
+    Reverse { label2id: BTreeMap<String, usize> },
+    Names(BTreeMap<String, String>),
 }
 
 /// Loads the classes of a model: a built-in table, a class file of protoseg, or a list of another
@@ -81,7 +84,13 @@ fn with_background(mut classes: Vec<Class>) -> Result<ClassList, ClassError> {
 /// Names in the order of their numbers, which begin at 0 and leave none out.
 fn numbered(config: ModelConfig) -> Result<Vec<String>, ClassError> {
     let mut names = BTreeMap::new();
-    for (id, name) in config.id2label {
+    let numbered = match config {
+        ModelConfig::Config { id2label } | ModelConfig::Names(id2label) => id2label,
+        ModelConfig::Reverse { label2id } => {
+            label2id.into_iter().map(|(name, id)| (id.to_string(), name)).collect()
+        }
+    };
+    for (id, name) in numbered {
         let number: usize = id.parse().map_err(|_| ClassError::Line(1, id.clone()))?;
         names.insert(number, name);
     }
@@ -198,6 +207,8 @@ mod tests {
         assert_eq!(map.classes()[1].source_id, 1);
         let table = load("classes.txt", "7 road 128 64 128\n1 sky 0 0 255\n").unwrap().table;
         assert_eq!(table.classes()[0].source_id, 7);
+        assert_eq!(names("id2label.json", r#"{"1": "b", "0": "a"}"#), ["a", "b"]);
+        assert_eq!(names("config.json", r#"{"label2id": {"z": 0, "a": 1}}"#), ["z", "a"]);
         let gap = load("config.json", r#"{"id2label": {"0": "a", "2": "b"}}"#).unwrap_err();
         assert!(gap.contains("config.json") && gap.contains("id2label has no 1"), "{gap}");
         assert!(load("other.json", r#"{"a": 1}"#).unwrap_err().contains("other.json"));

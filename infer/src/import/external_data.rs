@@ -158,7 +158,7 @@ impl ExternalData {
                         .to_owned(),
                 );
             }
-            let first = name.split(['/', '\\']).next().unwrap_or_default();
+            let first = name.trim_start_matches("./").split('/').next().unwrap_or_default();
             if [MANIFEST, PROBE, TRITON, TUNING, super::FILE].contains(&first) {
                 return refused(
                     "has a name that bundles use for other files; save the model with another"
@@ -273,7 +273,7 @@ mod tests {
             ("../w.bin", "lies elsewhere"),
             ("/tmp/w.bin", "lies elsewhere"),
             ("a/../w.bin", "lies elsewhere"),
-            ("gone.bin", "cannot be read"),
+            ("./gone.bin", "cannot be read"),
             ("w.bin", "24 bytes are called for, 20 are there"),
             ("manifest.json", "other files"),
         ] {

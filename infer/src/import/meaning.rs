@@ -83,7 +83,11 @@ pub(super) fn label_values(
     let mask = LabelValues { classes: vec![0, 255], void: Vec::new() };
     let chosen = match choice {
         Some(LabelChoice::Positions) => Some(by_place.clone()),
-        Some(LabelChoice::Ids) => Some(by_id.clone()),
+        // Who says so knows that a data set has ids of no class.
+        Some(LabelChoice::Ids) => {
+            let void = (0..=255).filter(|value| !ids.contains(value)).collect();
+            Some(LabelValues { void, ..by_id.clone() })
+        }
         Some(LabelChoice::Values(values)) if values.len() == count => {
             Some(LabelValues { void: void(values, &[0, 255]), classes: values.clone() })
         }
@@ -153,6 +157,7 @@ fn said(values: LabelValues, by_place: &LabelValues) -> (LabelValues, String) {
     };
     let text = match values.void.as_slice() {
         [] => from,
+        [_, _, _, ..] => format!("{from}; other values up to 255 stand for no class"),
         void => {
             let void: Vec<String> = void.iter().map(i64::to_string).collect();
             format!("{from}; {} stands for no class", void.join(" or "))
@@ -212,6 +217,8 @@ mod tests {
             values(&[1, 2], FROM_1, Some(LabelChoice::Positions)),
             Ok((vec![0, 1, 2], vec![255]))
         );
+        let (_, void) = values(&[1, 9, 77], FROM_1, Some(LabelChoice::Ids)).unwrap();
+        assert_eq!((void.len(), void[0], void[1]), (253, 0, 4));
         for (seen, classes, choice, parts) in [
             (&[1, 2, 3][..], THREE, None, &["the label 3", "0 to 2", "begin at 1", "1,2,3"][..]),
             (&[1, 2], FROM_1, None, &["1 to 2", "--label-values ids", "positions"]),

@@ -51,7 +51,7 @@ pub(super) fn read(
     for layout in layouts {
         let Some([count, channels, rows, columns]) = layout.sizes(&output.shape) else { continue };
         let one = !matches!(layout, OutputLayout::Nchw | OutputLayout::Nhwc | OutputLayout::Nhw);
-        if count != batch || (one && batch != 1) || rows * columns == 0 {
+        if count != batch || (one && batch != 1) || rows.min(columns) < 2 {
             continue;
         }
         // The same proportions, but for a row or column that was rounded.

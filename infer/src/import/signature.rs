@@ -105,9 +105,8 @@ fn fit(
     // `[1, H, W]` is one gray image, not an image of one channel.
     let (batch, found, sides) = match (layout, shape) {
         (Layout::Nchw, &[n, c, h, w]) | (Layout::Nhwc, &[n, h, w, c]) => (n, c, [h, w]),
-        (Layout::Chw, &[c, h, w]) | (Layout::Hwc, &[h, w, c]) if channels != 1 => {
-            (Some(1), c, [h, w])
-        }
+        (Layout::Chw, &[c, h, w]) if channels != 1 => (Some(1), c, [h, w]),
+        (Layout::Hwc, &[h, w, c]) if channels != 1 || c == Some(1) => (Some(1), c, [h, w]),
         (Layout::Nhw, &[n, h, w]) if channels == 1 => (n, None, [h, w]),
         (Layout::Hw, &[h, w]) if channels == 1 => (Some(1), None, [h, w]),
         _ => return None,
@@ -147,6 +146,7 @@ mod tests {
         assert_eq!(read("x float32 N C H W"), open);
         assert_eq!(read("x float32"), open);
         assert_eq!(read("x float32 3 H W")[0], (Layout::Chw, 3));
+        assert_eq!(read("x float32 H W 1"), [(Layout::Hwc, 1)]);
         assert_eq!(read("x int32 H W"), [(Layout::Hw, 1)]);
         assert_eq!(read("x float32 1 512 512"), [(Layout::Nhw, 1)]);
         let sides = |text: &str| input_formats(&[tensor(text)]).unwrap()[0].sides;

@@ -8,6 +8,9 @@ use super::{ImportError, ImportOptions};
 /// Multiples to which images are padded; by default the first at which the network runs.
 const MULTIPLES: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
 
+/// Further multiples, tried where none of those runs: patches of 14 pixels, and others.
+const ODD_MULTIPLES: [usize; 12] = [14, 12, 20, 24, 28, 48, 3, 5, 6, 7, 10, 96];
+
 /// Sizes that networks are often fixed to, tried where no multiple runs.
 const COMMON: [[usize; 2]; 30] = [
     [512, 512],
@@ -146,8 +149,13 @@ fn try_all(
     options: &ImportOptions,
 ) -> Result<FoundSizes, ImportError> {
     let mut failures = Vec::new();
-    for covers in [false, true] {
-        for multiple in MULTIPLES {
+    let all = [(false, &MULTIPLES[..]), (true, &MULTIPLES), (false, &ODD_MULTIPLES)];
+    for (covers, multiples) in all {
+        // Where nothing ran, other strides do not help; where something ran, other multiples.
+        if !failures.is_empty() && covers != failures.iter().any(has_run) {
+            continue;
+        }
+        for &multiple in multiples {
             match try_multiple(candidate, options, multiple, covers) {
                 // The network may need a larger one.
                 Err(
@@ -158,14 +166,9 @@ fn try_all(
                 result => return result,
             }
         }
-        // Where nothing ran, other strides do not help.
-        if !failures.iter().any(|error| matches!(error, ImportError::Stride { .. })) {
-            break;
-        }
     }
     // A file that ran has no need of a single size.
-    let ran = |error: &ImportError| matches!(error, ImportError::Stride { .. });
-    if let Some(index) = failures.iter().position(ran) {
+    if let Some(index) = failures.iter().position(has_run) {
         return Err(failures.swap_remove(index));
     }
     let windows = options.tiling.and_then(Tiling::window).map(|window| [window.size; 2]);
@@ -183,6 +186,10 @@ fn try_all(
         }
     }
     Err(failures.swap_remove(0))
+}
+
+fn has_run(error: &ImportError) -> bool {
+    matches!(error, ImportError::Stride { .. })
 }
 
 /// Sizes that an error of ONNX Runtime may tell: the numbers in it, and the roots of squares.

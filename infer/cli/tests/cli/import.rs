@@ -238,7 +238,7 @@ fn files_of_one_oblong_size_run_in_windows_or_scale_images() {
         let dir = imported(name, "--normalization imagenet --fit resize");
         let image = noise(64, 32);
         assert_eq!(labels(&dir, &image, ""), expected(&image, false, imagenet));
-        assert_eq!(labels(&dir, &stripes(192, 96), ""), stripe_labels(192, 96));
+        assert_eq!(labels(&dir, &stripes(128, 64), ""), stripe_labels(128, 64));
         let given = answer(&mut dir.command("check imported"));
         assert_eq!(
             (given.status, given.stdout.matches("passed  model.onnx 32x64").count()),
