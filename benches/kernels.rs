@@ -22,8 +22,7 @@ use protoseg_models::window::{Blend, LogitGrid, WindowPlan};
 use runtime::Tail;
 
 const GRID: LogitGrid = LogitGrid { stride: 4, encoder_stride: 16, align_corners: false };
-const FRAME: LogitGeometry =
-    LogitGeometry { height: 1024, width: 2048, padded: [1024, 2048], align_corners: false };
+const FRAME: LogitGeometry = LogitGeometry::new([1024, 2048], [1024, 2048], false);
 
 fn stitch(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("stitch 1024x2048, 19 classes");

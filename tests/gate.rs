@@ -80,7 +80,7 @@ fn probed(
         width: logits.shape[3],
         data: logits.data.clone(),
     };
-    let frame = LogitGeometry { height, width, padded: [height, width], align_corners: false };
+    let frame = LogitGeometry::new([height, width], [height, width], false);
     checkpoint.probe[0].labels = upsample::labels(&map, &frame);
     checkpoint.probe[0].logits = logits;
     checkpoint.write(&folder).unwrap();

@@ -76,7 +76,7 @@ fn labels_are_those_of_onnx_runtime() {
             [([64, 96], [40, 77]), ([9, 11], [130, 175]), ([33, 49], [129, 195]), ([1, 1], [3, 5])];
         let whole = regular.into_iter().chain(odd).map(|(grid, padded)| (grid, padded, padded));
         for (grid, padded, [height, width]) in whole.chain(cut) {
-            let frame = LogitGeometry { height, width, padded, align_corners };
+            let frame = LogitGeometry::new([height, width], padded, align_corners);
             compare("random", &scores::random(grid[0], grid[1]), frame);
             let mut scene = scores::scene(grid[0], grid[1]);
             compare("scene", &scene, frame);
@@ -110,7 +110,7 @@ fn labels_of_a_network_are_those_of_onnx_runtime() {
         let image = image_file::read(&path, image_file::MAX_PIXELS).expect("an image");
         let [height, width] = [image.height(), image.width()].map(|side| side as usize);
         let logits = runtime::logits(model.as_ref(), image.as_raw(), [height, width]);
-        let frame = LogitGeometry { height, width, padded: [height, width], align_corners: false };
+        let frame = LogitGeometry::new([height, width], [height, width], false);
         compare(&path.display().to_string(), &logits, frame);
         seen += 1;
     }

@@ -1,6 +1,6 @@
 //! Export of a checkpoint folder to a bundle folder, written atomically.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
@@ -249,6 +249,7 @@ impl BundleFile {
             inputs: inputs.clone(),
             outputs: outputs.clone(),
             limits: Some(GateLimits::for_precision(variant.precision)),
+            weights: BTreeMap::new(),
             adapter: None,
         }))
     }

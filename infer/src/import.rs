@@ -1,44 +1,62 @@
-//! Import of ONNX files of other programs: their inputs and outputs are checked, they are tried on
-//! synthetic images, and what they do not say of themselves goes into the manifest of a bundle.
+//! Import of ONNX files of other programs. What a file declares leaves some ways to read it; each
+//! is tried on synthetic images, and what the trials show goes into the manifest of a bundle.
 
+mod class_list;
 mod error;
+mod external_data;
+mod geometry;
+mod known_config;
+mod meaning;
+mod reading;
 mod signature;
+mod sizes;
 mod trial;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use protoseg_models::adapter::{Adapter, ChannelOrder, Normalization};
 use protoseg_models::bundle::{
-    BundleError, Manifest, Model, ModelFile, PROBE, ProbeReference, Provenance,
+    BundleError, Manifest, Model, ModelFile, PROBE, ProbeReference, Provenance, TensorInfo,
 };
 use protoseg_models::classes::{ClassTable, IGNORE_INDEX};
 use protoseg_models::errors::FileError;
+use protoseg_models::interface::{
+    Fit, InputElement, Interface, LabelValues, OutputLayout, ScoreKind,
+};
 use protoseg_models::probe::ProbeCase;
 use protoseg_models::reading::ImageReading;
 use protoseg_models::variant::{ModelKind, Precision, Variant};
-use protoseg_models::window::{Blend, LogitGrid, Tiling, Window};
-use protoseg_models::{atomic, bundle_output, digest, probe};
+use protoseg_models::weights::Tensor;
+use protoseg_models::window::{Blend, Tiling, Window};
+use protoseg_models::{atomic, bundle, bundle_output, digest, probe};
 
+pub use self::class_list::{ClassList, load_classes};
 pub use self::error::ImportError;
-use self::signature::InputFormat;
-use self::trial::Trial;
+use self::external_data::ExternalData;
+use self::geometry::OutputFacts;
+use self::known_config::KnownConfig;
+use self::sizes::FoundSizes;
+use self::trial::{Candidate, Trial, chart};
 use crate::config::EngineConfig;
-use crate::session::ExternalModel;
+use crate::session::{ExternalModel, RawOutput, RawValues, Runner, class_planes};
+use crate::stitch::LogitMap;
+use crate::upsample::{self, LogitGeometry};
 
 /// Name of the file in its bundle.
 const FILE: &str = "model.onnx";
 
-/// Multiples to which images are padded; by default the first at which the network runs.
-const MULTIPLES: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
+/// Logits of an image beyond which the probe keeps its labels only: 16 MiB of them.
+const MAX_LOGITS: usize = 1 << 22;
 
-/// Facts that a file does not tell.
+/// Facts that a file does not tell, and those in which trials are not to be trusted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImportOptions {
     /// Name of the model.
     pub name: String,
     /// Classes in order of its channels or labels.
     pub classes: ClassTable,
-    /// Output to use; by default the only one that can be logits or labels.
+    /// Output to use; by default the only one that can be scores or labels.
     pub output: Option<String>,
     /// Channel order of the input.
     pub order: ChannelOrder,
@@ -49,9 +67,20 @@ pub struct ImportOptions {
     /// Images are padded to multiples of this many pixels; by default the least power of two at
     /// which the network runs. Only where sizes are free.
     pub multiple: Option<usize>,
-    /// Windows or whole images; by default windows where the file takes one square size, else
-    /// whole.
+    /// Height and width of the images that the network takes, where the file leaves them open.
+    pub size: Option<[usize; 2]>,
+    /// How images get that size; by default windows where the file takes them.
+    pub fit: Option<Fit>,
+    /// Windows or whole images; by default windows where the file takes one size, else whole.
     pub tiling: Option<Tiling>,
+    /// Windows along height and width, if they are oblong.
+    pub oblong: Option<[Window; 2]>,
+    /// Meaning of the scores; by default what the trials show.
+    pub scores: Option<ScoreKind>,
+    /// Of one channel: the score above which a pixel is of class 1; by default that of one half.
+    pub threshold: Option<f32>,
+    /// Values of labels; by default what the trials show.
+    pub labels: Option<LabelChoice>,
     /// Precision of the weights, which decides the limits of a check.
     pub precision: Precision,
     /// How image files are read for the model.
@@ -60,11 +89,40 @@ pub struct ImportOptions {
     pub command: String,
 }
 
+/// Values that labels have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LabelChoice {
+    /// The positions of the classes, from 0.
+    Positions,
+    /// The ids of the classes in their data set.
+    Ids,
+    /// One for each class.
+    Values(Vec<i64>),
+}
+
+/// A bundle that was written, and what the file was taken for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImportedBundle {
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// What trials decided and options can change, a sentence each.
+    pub remarks: Vec<String>,
+}
+
 /// A file that was checked and tried.
 struct InspectedModel {
     model: Model,
     file: ModelFile,
     cases: Vec<ProbeCase>,
+    remarks: Vec<String>,
+}
+
+impl ImportOptions {
+    /// The windows that are asked for, along height and width; Some(None) for whole images.
+    fn windows(&self) -> Option<Option<[Window; 2]>> {
+        let square = || self.tiling.map(|tiling| tiling.window().map(|window| [window; 2]));
+        self.oblong.map(Some).or_else(square)
+    }
 }
 
 /// Writes the bundle of an ONNX file. An older bundle at its place is replaced; anything else there
@@ -72,13 +130,16 @@ struct InspectedModel {
 pub fn write_bundle(
     path: &Path,
     out: &Path,
-    request: &ImportOptions,
-) -> Result<Manifest, ImportError> {
+    options: &ImportOptions,
+) -> Result<ImportedBundle, ImportError> {
     let place = bundle_output::resolve(out, path)?;
     let bytes =
         std::fs::read(path).map_err(|source| ImportError::Io { path: path.into(), source })?;
-    let InspectedModel { model, mut file, cases } = inspect(path, request)?;
+    let external = ExternalData::find(&bytes);
+    external.check(path)?;
+    let InspectedModel { model, mut file, cases, remarks } = inspect(path, options)?;
     file.sha256 = digest::sha256_bytes(&bytes);
+    file.weights = external.names();
     let mut manifest = Manifest {
         version: Manifest::VERSION.to_owned(),
         model,
@@ -86,7 +147,7 @@ pub fn write_bundle(
         probe_sha256: None,
         reference: ProbeReference::OwnOutputs,
         provenance: Provenance {
-            command: request.command.clone(),
+            command: options.command.clone(),
             protoseg: env!("CARGO_PKG_VERSION").to_owned(),
         },
         metrics: None,
@@ -100,166 +161,332 @@ pub fn write_bundle(
         let io_failed =
             |path: &Path, source| failed(FileError { path: path.into(), source }.into());
         atomic::write(&file, &bytes).map_err(|source| io_failed(&file, source))?;
-        // Weights in other files would stay behind.
+        let weights = external.copy(path, folder);
+        let weights = weights.map_err(|(path, source)| io_failed(&path, source))?;
+        manifest.files.iter_mut().for_each(|file| file.weights.clone_from(&weights));
+        // Whatever else the file needs would stay behind.
         ExternalModel::open(&file, &EngineConfig::default())
-            .map_err(|_| ImportError::ExternalWeights(path.into()))?;
+            .map_err(|source| ImportError::Alone { path: path.into(), source })?;
         probe::write(&probe_file, &cases).map_err(|source| failed(source.into()))?;
         manifest.probe_sha256 = Some(
             digest::sha256_file(&probe_file).map_err(|source| io_failed(&probe_file, source))?,
         );
         manifest.write(folder).map_err(failed)
     })?;
-    Ok(manifest)
+    Ok(ImportedBundle { manifest, remarks })
 }
 
-/// Describes a file by what it declares and by trials. Its digest is left open.
-fn inspect(path: &Path, request: &ImportOptions) -> Result<InspectedModel, ImportError> {
+/// Describes a file by what it declares and by trials. Its digests are left open.
+fn inspect(path: &Path, options: &ImportOptions) -> Result<InspectedModel, ImportError> {
     let external = ExternalModel::open(path, &EngineConfig::default())?;
     let (inputs, outputs) = (external.inputs(), external.outputs());
-    let input = signature::input_format(&inputs)?;
-    let (output, kind) =
-        signature::choose(&outputs, request.output.as_deref(), request.classes.count())?;
-    check(request, &input, kind)?;
-    let adapter = Adapter {
-        layout: input.layout,
-        order: request.order,
-        normalization: request.normalization,
-        batch: input.batch,
-        size: input.size,
-        output: output.name.clone(),
-    };
-
-    let mut runner = external.with_adapter(adapter.clone());
-    let mut try_size = |size| trial::run(&mut runner, kind, request.classes.count(), size);
-    let (trials, found) = match (input.size, request.multiple) {
-        (Some(size), _) => {
-            let trials = vec![try_size(size)?];
-            let grid = trial::grid(&trials, request.align_corners, 1)?;
-            (trials, grid)
-        }
-        (None, Some(multiple)) => try_multiple(&mut try_size, request.align_corners, multiple)?,
-        (None, None) => try_multiples(&mut try_size, request.align_corners)?,
-    };
-    let window = window(request, kind, input.size, found)?;
-    if let Some(Window { size, .. }) = window.filter(|_| input.size.is_none())
-        && !trial::grid(&[try_size([size; 2])?], request.align_corners, 1)
-            .is_ok_and(|grid| grid.stride == found.stride)
+    if let Some(name) = &options.output
+        && !outputs.iter().any(|output| output.name == *name)
     {
-        return Err(ImportError::Window { size, stride: found.stride });
+        let known = bundle::signature(&outputs);
+        return Err(ImportError::Signature(format!(
+            "the file has no output `{name}`; it has {known}"
+        )));
     }
+    let formats = signature::input_formats(&inputs)?;
+    let known = KnownConfig::beside(path)?;
+    let mut remarks = Vec::new();
+    let element = formats.first().map_or(InputElement::Float32, |format| format.element);
+    let options = &completed(options, &known, element, &mut remarks)?;
+
+    let mut runner: Option<Runner> = None;
+    let mut external = Some(external);
+    let mut failure: Option<ImportError> = None;
+    for (format, doubtful) in formats
+        .iter()
+        .map(|format| (*format, false))
+        .chain(signature::with_batches(&formats).map(|format| (format, true)))
+    {
+        let runner = match (&mut runner, external.take()) {
+            (Some(runner), _) => runner,
+            (None, Some(external)) => runner.insert(external.into_runner()),
+            (None, None) => break,
+        };
+        let mut candidate = Candidate::new(runner, format, options, &outputs);
+        if doubtful {
+            let runs = matches!(failure, Some(ImportError::Trial { .. }))
+                && candidate.try_size(sizes::any_size(&candidate, options)).is_ok();
+            if !runs {
+                continue;
+            }
+        }
+        match sizes::find(&mut candidate, options) {
+            Ok(found) => {
+                let tried = TriedModel { inputs, outputs: outputs.clone(), declared: formats[0] };
+                return describe(candidate, found, tried, &known, options, remarks);
+            }
+            Err(error) if error.is_final() => return Err(error),
+            // Another number of classes tells more than a run that failed.
+            Err(error @ ImportError::Classes { .. })
+                if !matches!(failure, Some(ImportError::Classes { .. })) =>
+            {
+                failure = Some(error);
+            }
+            Err(error) => {
+                failure.get_or_insert(error);
+            }
+        }
+    }
+    Err(failure.unwrap_or_else(|| ImportError::Signature("the file has no input".to_owned())))
+}
+
+/// Declarations of a file that was tried.
+struct TriedModel {
+    inputs: Vec<TensorInfo>,
+    outputs: Vec<TensorInfo>,
+    declared: signature::InputFormat,
+}
+
+/// Completes the options by a known configuration, and checks them against the input's type.
+fn completed(
+    options: &ImportOptions,
+    known: &KnownConfig,
+    element: InputElement,
+    remarks: &mut Vec<String>,
+) -> Result<ImportOptions, ImportError> {
+    let mut options = options.clone();
+    if options.normalization.is_none() && element.is_float() {
+        options.normalization = known.normalization;
+        if let Some(order) = known.order {
+            options.order = order;
+        }
+        if known.normalization.is_some() {
+            remarks.push(format!("normalization of {}", known_config::NAME));
+        }
+    }
+    let message = match (options.normalization, element.is_float()) {
+        (None, true) => {
+            "the file takes floats and does not say which: give --normalization imagenet, unit or none, or --mean and --std"
+        }
+        (Some(_), false) => {
+            "the file takes bytes, so it normalizes by itself: leave out --normalization, --mean, --std and --scale"
+        }
+        _ => return Ok(options),
+    };
+    Err(ImportError::Options(message.to_owned()))
+}
+
+/// Settles what the output means and how images get through the file.
+fn describe(
+    mut candidate: Candidate<'_>,
+    FoundSizes { trials, grid, covers, only }: FoundSizes,
+    TriedModel { inputs, outputs, declared }: TriedModel,
+    known: &KnownConfig,
+    options: &ImportOptions,
+    mut remarks: Vec<String>,
+) -> Result<InspectedModel, ImportError> {
+    let Some(size) = trials.first().map(|trial| trial.size) else {
+        return Err(ImportError::Signature("the file could not be tried".to_owned()));
+    };
+    let colors = candidate.try_image(chart(size), size)?;
+    if let Some(trial) = trials.iter().chain([&colors]).find(|trial| !trial.is_finite()) {
+        return Err(ImportError::NotFinite(trial.size));
+    }
+    remarks.extend(candidate.remark.take());
+    let batch = trials.first().map_or(Some(1), |scene| candidate.batch([scene, &colors]));
+    let format = candidate.format();
+    if !format.declared {
+        let channels = if format.gray { 1 } else { 3 };
+        remarks.push(format!("input taken as {} of {channels} channels", format.layout.text()));
+    }
+    if let Some([height, width]) = only.filter(|_| options.size.is_none()) {
+        remarks.push(format!(
+            "the file leaves sizes open, but of those tried only {height}x{width} runs: it is taken to be the only one; --size names another"
+        ));
+    }
+    if batch.is_some() && declared.batch.is_none() && format.layout.has_batch() {
+        remarks.push(match batch {
+            Some(1) => "one image at a time: two at once fail, or get other outputs".to_owned(),
+            batch => format!("{} images at a time, as no other number runs", batch.unwrap_or(1)),
+        });
+    }
+    let meaning = Meaning::find(&mut candidate, &trials, &colors, options, &mut remarks)?;
+    let mut adapter = candidate.adapter(only, batch);
+    meaning.write(&mut adapter);
+    let facts = OutputFacts {
+        labels: meaning.kind == ModelKind::Labels,
+        covers: covers && meaning.kind != ModelKind::Labels,
+        size: adapter.size,
+        grid,
+    };
+    let fit = geometry::choose(options, known, facts)?;
+    adapter.interface.fit = fit.fit;
+    adapter.interface.windows = fit.oblong;
+    adapter.interface.covers = facts.covers;
+    if let Some(Window { size, .. }) = fit.window.filter(|_| adapter.size.is_none())
+        && !sizes::grid(&[candidate.try_size([size; 2])?], options.align_corners, 1)
+            .is_ok_and(|found| found.stride == grid.stride)
+    {
+        return Err(ImportError::Window { size, stride: grid.stride });
+    }
+    remarks.extend(fit.remark);
     let model = Model {
         version: Model::VERSION.to_owned(),
-        name: request.name.clone(),
-        classes: request.classes.clone(),
+        name: options.name.clone(),
+        classes: options.classes.clone(),
         ignore: IGNORE_INDEX,
-        grid: found,
-        window,
+        grid,
+        window: fit.window,
         arch: None,
         blend: Blend::Ramp,
         weights_sha256: None,
-        reading: request.reading,
+        reading: options.reading,
     };
-    let form = Variant { kind, precision: request.precision, frame: None, quantization: None };
+    let kind = meaning.kind;
+    let runner = candidate.into_runner();
+    runner.adapt(adapter.clone());
+    let cases = trials
+        .into_iter()
+        .map(|trial| probe_case(runner, trial, kind, &model))
+        .collect::<Result<_, _>>()?;
     let file = ModelFile {
         file: FILE.to_owned(),
-        variant: form,
+        variant: Variant { kind, precision: options.precision, frame: None, quantization: None },
         sha256: String::new(),
         data_sha256: None,
+        weights: BTreeMap::new(),
         inputs,
         outputs,
         limits: None,
         adapter: Some(adapter),
     };
-    Ok(InspectedModel {
-        model,
-        file,
-        cases: trials.into_iter().map(|trial| trial.into_case(found)).collect(),
-    })
+    Ok(InspectedModel { model, file, cases, remarks })
 }
 
-/// Tries a file at multiples of a number of pixels, and finds the grid.
-fn try_multiple(
-    try_size: &mut impl FnMut([usize; 2]) -> Result<Trial, ImportError>,
-    align_corners: bool,
-    multiple: usize,
-) -> Result<(Vec<Trial>, LogitGrid), ImportError> {
-    let first = try_size(trial::first_size(align_corners, multiple))?;
-    let grid = trial::grid(std::slice::from_ref(&first), align_corners, multiple)?;
-    let trials = vec![first, try_size(trial::odd_size(grid))?];
-    let grid = trial::grid(&trials, align_corners, multiple)?;
-    Ok((trials, grid))
-}
-
-/// The same for the least multiple at which the file runs.
-fn try_multiples(
-    try_size: &mut impl FnMut([usize; 2]) -> Result<Trial, ImportError>,
-    align_corners: bool,
-) -> Result<(Vec<Trial>, LogitGrid), ImportError> {
-    let [less @ .., last] = MULTIPLES;
-    for multiple in less {
-        match try_multiple(try_size, align_corners, multiple) {
-            // The network may need a larger one.
-            Err(
-                ImportError::Trial { .. } | ImportError::Stride { .. } | ImportError::Grid { .. },
-            ) => {}
-            result => return result,
-        }
-    }
-    try_multiple(try_size, align_corners, last)
-}
-
-/// Checks the options against the inputs and outputs of the file.
-fn check(request: &ImportOptions, input: &InputFormat, kind: ModelKind) -> Result<(), ImportError> {
-    let message = match (request.normalization, input.bytes) {
-        (None, false) => {
-            "the file takes floats and does not say which: give --normalization imagenet, unit or none, or --mean and --std".to_owned()
-        }
-        (Some(_), true) => {
-            "the file takes bytes, so it normalizes by itself: leave out --normalization, --mean, --std and --scale".to_owned()
-        }
-        _ if request.align_corners && kind == ModelKind::Labels => {
-            "--align-corners says how logits lie over pixels, and this file gives labels: leave it out".to_owned()
-        }
-        _ => match (input.size, request.multiple) {
-            (Some([height, width]), Some(_)) => format!(
-                "the file takes images of {height}x{width} (height x width) and nothing else: leave out --multiple"
-            ),
-            _ => return Ok(()),
-        },
-    };
-    Err(ImportError::Options(message))
-}
-
-/// Chooses the windows; None for whole images.
-fn window(
-    request: &ImportOptions,
+/// Meaning of an output's values.
+struct Meaning {
     kind: ModelKind,
-    size: Option<[usize; 2]>,
-    grid: LogitGrid,
-) -> Result<Option<Window>, ImportError> {
-    let asked = request.tiling.map(Tiling::window);
-    let window = match (asked, size) {
-        (Some(Some(_)), _) if kind == ModelKind::Labels => {
-            return Err(ImportError::Options(
-                "the file gives labels, and overlapping windows of labels have no mean: it can run images whole only".to_owned(),
-            ));
+    layout: OutputLayout,
+    scores: ScoreKind,
+    threshold: Option<f32>,
+    labels: Option<LabelValues>,
+}
+
+impl Meaning {
+    fn find(
+        candidate: &mut Candidate<'_>,
+        trials: &[Trial],
+        colors: &Trial,
+        options: &ImportOptions,
+        remarks: &mut Vec<String>,
+    ) -> Result<Self, ImportError> {
+        let refused = |message: String| Err(ImportError::Options(message));
+        let (layout, one) = (colors.reading.layout, colors.reading.channels == 1);
+        let all = || trials.iter().chain([colors]);
+        let asked_scores = options.scores.is_some() || options.threshold.is_some();
+        let values: Option<BTreeSet<i64>> =
+            if one && !asked_scores { label_set(all().map(|trial| &trial.output)) } else { None };
+        let count = options.classes.count();
+        if let Some(values) = values {
+            if options.align_corners {
+                return refused("--align-corners says how logits lie over pixels, and this file gives labels: leave it out".to_owned());
+            }
+            let (labels, said) =
+                meaning::label_values(&values, &options.classes, options.labels.as_ref())?;
+            remarks.push(said);
+            let (scores, threshold, kind) = (ScoreKind::Logits, None, ModelKind::Labels);
+            return Ok(Self { kind, layout, scores, threshold, labels: Some(labels) });
         }
-        (Some(Some(window)), Some([height, width])) if [window.size; 2] != [height, width] => {
-            return Err(ImportError::Options(format!(
-                "windows of {0}x{0} do not fit: the file takes {height}x{width} (height x width) and nothing else",
-                window.size
+        if options.labels.is_some() {
+            return refused("--label-values is for files that give labels, and this one gives scores: leave it out".to_owned());
+        }
+        if one && count != 2 {
+            return Err(ImportError::Signature(format!(
+                "the file gives one channel of scores, which tells two classes apart, and --classes names {count}"
             )));
         }
-        (Some(asked), _) => asked,
-        (None, Some([height, width])) if height == width && kind == ModelKind::Logits => {
-            // Two thirds apart, as in protoseg's own bundles.
-            let steps = height * 2 / 3 / grid.stride;
-            Some(Window { size: height, stride: steps.max(1) * grid.stride })
+        if !one && options.threshold.is_some() {
+            return refused(format!(
+                "--threshold is for one channel, and this file gives scores of {count} classes: leave it out"
+            ));
         }
-        (None, _) => None,
-    };
-    if let Some(window) = window {
-        grid.check(window)?;
+        let planes = |output: RawOutput| {
+            let interface = Interface { output: Some(layout), ..Interface::default() };
+            class_planes(output, &interface)
+        };
+        let scores: Vec<Tensor> = all().map(|trial| planes(trial.output.clone())).collect();
+        let far = candidate.exaggerated(colors.size).map(planes);
+        let kind = options.scores.unwrap_or_else(|| meaning::score_kind(&scores, far.as_ref()));
+        let threshold = one.then(|| options.threshold.unwrap_or(meaning::usual_threshold(kind)));
+        let origin = if options.scores.is_some() {
+            "as --scores says"
+        } else {
+            "as the trials show; --scores overrides it"
+        };
+        remarks.push(format!("scores are {}, {origin}", kind.name()));
+        if let Some(threshold) = threshold {
+            let class = options.classes.classes().get(1).map_or("", |class| &class.name);
+            remarks.push(format!(
+                "one channel: pixels above {threshold} are `{class}`; --threshold sets another"
+            ));
+        }
+        Ok(Self { kind: ModelKind::Logits, layout, scores: kind, threshold, labels: None })
     }
-    Ok(window)
+
+    /// Writes what differs from the usual.
+    fn write(&self, adapter: &mut Adapter) {
+        let usual = match self.kind {
+            ModelKind::Labels => matches!(self.layout, OutputLayout::Nchw | OutputLayout::Nhw),
+            ModelKind::Logits | ModelKind::Frame => self.layout == OutputLayout::Nchw,
+        };
+        adapter.interface.output = (!usual).then_some(self.layout);
+        adapter.interface.scores = self.scores;
+        adapter.interface.threshold = self.threshold;
+        adapter.interface.labels.clone_from(&self.labels);
+    }
+}
+
+/// The different values of outputs of integers, or of floats that are all whole.
+fn label_set<'a>(outputs: impl Iterator<Item = &'a RawOutput>) -> Option<BTreeSet<i64>> {
+    let mut found = BTreeSet::new();
+    for output in outputs {
+        match &output.values {
+            RawValues::Integers(values) => found.extend(values),
+            RawValues::Floats(_) => found.extend(output.clone().into_integers()?),
+        }
+    }
+    Some(found)
+}
+
+/// Runs the image of a trial as the bundle will, and makes it a case of the probe.
+fn probe_case(
+    runner: &mut Runner,
+    trial: Trial,
+    kind: ModelKind,
+    model: &Model,
+) -> Result<ProbeCase, ImportError> {
+    let Trial { size: size @ [height, width], image, .. } = trial;
+    let frame = LogitGeometry::new(size, size, model.grid.align_corners);
+    let unreadable =
+        |found: Vec<usize>| ImportError::Grid { size, found, output: model.name.clone() };
+    let (logits, labels) = if kind == ModelKind::Labels {
+        let found = runner.run_labels(&image, [1, height, width], model.classes.count())?;
+        let labels = match found.shape[..] {
+            [1, rows, columns] => frame.spread_labels(&found.data, [rows, columns]),
+            _ => None,
+        };
+        (ProbeCase::no_logits(), labels.ok_or_else(|| unreadable(found.shape))?)
+    } else {
+        let Tensor { shape, data } = runner.run(&image, [1, height, width])?;
+        let [1, classes, rows, columns] = shape[..] else { return Err(unreadable(shape)) };
+        let map = LogitMap { classes, height: rows, width: columns, data };
+        let labels = upsample::labels(&map, &frame);
+        let few = map.data.len() <= MAX_LOGITS;
+        let logits = if few { Tensor { shape, data: map.data } } else { ProbeCase::no_logits() };
+        (logits, labels)
+    };
+    Ok(ProbeCase {
+        name: format!("{height}x{width}"),
+        height,
+        width,
+        image,
+        logits,
+        labels,
+        prototype_confidence: None,
+    })
 }

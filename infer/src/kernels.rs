@@ -11,7 +11,7 @@ mod x86;
 
 use std::ops::Range;
 
-pub(crate) use self::arithmetic::Corners;
+pub(crate) use self::arithmetic::{Corners, MARGIN_STEPS};
 
 /// Pixels per group.
 pub(crate) const LANES: usize = 8;
@@ -42,7 +42,7 @@ pub(crate) struct LogitPlanes<'a> {
 
 impl<'a> LogitPlanes<'a> {
     /// Returns one row of every class.
-    fn row(self, row: usize) -> impl Iterator<Item = &'a [f32]> {
+    pub(crate) fn row(self, row: usize) -> impl Iterator<Item = &'a [f32]> {
         self.data
             .chunks_exact(self.rows * self.width)
             .map(move |plane| &plane[row * self.width..][..self.width])

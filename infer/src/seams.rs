@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(found, expected);
         let seams = found.seams();
         assert!((seams.ratio.unwrap() - 1.0).abs() < 0.1, "{seams:?}");
-        let whole = WindowPlan::of_fixed_size([20, 20], window, grid, Blend::Mean).unwrap();
+        let whole = WindowPlan::of_fixed_size([20, 20], [window; 2], grid, Blend::Mean).unwrap();
         let mut alone = SeamCounter::default();
         alone.add(Array2::zeros((20, 20)).view(), &whole);
         let none = Seams { on_borders: None, elsewhere: Some(0.0), ratio: None };

@@ -2,33 +2,39 @@
 //! every pixel.
 
 mod error;
+mod fingerprint;
+mod fit;
+mod frame_file;
 mod image_view;
+mod sizes;
 mod tiles;
 
-use std::io;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use image::RgbImage;
 use ndarray::{Array2, Array4};
-use protoseg_models::adapter::Adapter;
-use protoseg_models::bundle::{BundleError, Manifest, Model, ModelFile, external_data};
-use protoseg_models::digest;
+use protoseg_models::bundle::{BundleError, Manifest, Model, ModelFile};
 use protoseg_models::errors::FileError;
-use protoseg_models::variant::{FrameSpec, ModelKind, Precision};
+use protoseg_models::interface::Interface;
+use protoseg_models::variant::{ModelKind, Precision};
 use protoseg_models::versioned::Versioned;
-use protoseg_models::window::{LogitGrid, MIN_SIDE, Tiling, Window, WindowPlan};
+use protoseg_models::window::{Tiling, Window, WindowPlan};
 
 pub use self::error::SegmentError;
+pub use self::fingerprint::fingerprint;
+use self::fingerprint::{fingerprint_as_read, fingerprint_of_file, first_difference};
+use self::frame_file::FrameFile;
 pub use self::image_view::ImageView;
+use self::sizes::InputSizes;
 use self::tiles::RollingMerger;
 pub use self::tiles::{TileCost, TileGrid, TileMerger, Tiler};
 use crate::config::{Device, EngineConfig};
-use crate::session::{self, Profile, Runner, SessionError};
+use crate::session::{Profile, Runner, SessionError};
 use crate::stage::{Stage, StageTimes};
 use crate::stitch::{LogitMap, Stitcher};
-use crate::upsample::{self, LogitGeometry, Outputs, Prediction};
+use crate::upsample::{self, LogitGeometry, Outputs, Prediction, ScoreScale};
 
 /// Most logits of an image that are kept until another thread upsamples them: 32 MiB, those of 19
 /// classes over 7 megapixels.
@@ -43,8 +49,10 @@ pub struct Segmenter {
     runner: Runner,
     frames: Vec<FrameFile>,
     unknown_fields: Vec<String>,
-    window: Option<Window>,
+    /// Windows along height and width.
+    windows: Option<[Window; 2]>,
     one_tile_size: bool,
+    scores: ScoreScale,
     batch: usize,
     times: StageTimes,
     /// Pixels of tiles or of a padded image.
@@ -98,7 +106,10 @@ impl Segmenter {
         }
         let sizes = InputSizes::from_file(file, manifest.model.grid);
         let model = manifest.model.clone();
-        let mut segmenter = Self::new(folder, model, file.variant.kind, sizes, runner, config)?;
+        let interface =
+            file.adapter.as_ref().map(|adapter| adapter.interface.clone()).unwrap_or_default();
+        let shape = ModelShape { kind: file.variant.kind, sizes, interface };
+        let mut segmenter = Self::new(folder, model, shape, runner, config)?;
         segmenter.fingerprint = fingerprint_as_read(fingerprint(manifest, file), &segmenter.model);
         segmenter.file.clone_from(&file.file);
         segmenter.precision = Some(file.variant.precision);
@@ -120,7 +131,8 @@ impl Segmenter {
         let fingerprint = fingerprint_of_file(&model, path)
             .map_err(|source| BundleError::File(FileError { path: path.into(), source }))?;
         let (kind, sizes) = (ModelKind::Logits, InputSizes::Any);
-        let segmenter = Self::new(path, model, kind, sizes, runner, config)?;
+        let shape = ModelShape { kind, sizes, interface: Interface::default() };
+        let segmenter = Self::new(path, model, shape, runner, config)?;
         let fingerprint = fingerprint_as_read(fingerprint, &segmenter.model);
         Ok(Self { unknown_fields, fingerprint, ..segmenter })
     }
@@ -128,8 +140,7 @@ impl Segmenter {
     fn new(
         path: &Path,
         mut model: Model,
-        kind: ModelKind,
-        sizes: InputSizes,
+        ModelShape { kind, sizes, interface }: ModelShape,
         runner: Runner,
         config: &EngineConfig,
     ) -> Result<Self, SegmentError> {
@@ -139,13 +150,21 @@ impl Segmenter {
         if let Some(found) = counted.filter(|&found| found != expected) {
             return Err(SegmentError::Classes { path: path.into(), found, expected });
         }
-        let window = config.window.map_or(model.window, Tiling::window);
-        if let Some(window) = window {
+        let both = |window: Window| [window; 2];
+        let windows = match config.window {
+            Some(tiling) => tiling.window().map(both),
+            None => model.window.map(both).or(interface.windows),
+        };
+        if let Some([down, right]) = windows {
             if kind == ModelKind::Labels {
                 return Err(SegmentError::LabelsInWindows);
             }
-            sizes.padded([window.size; 2])?;
-            model.grid.check(window)?;
+            if interface.covers {
+                return Err(SegmentError::CoversInWindows);
+            }
+            sizes.check_tile([down.size, right.size])?;
+            model.grid.check(down)?;
+            model.grid.check(right)?;
         }
         Ok(Self {
             model,
@@ -154,8 +173,9 @@ impl Segmenter {
             runner,
             frames: Vec::new(),
             unknown_fields: Vec::new(),
-            window,
-            one_tile_size: matches!(sizes, InputSizes::One(_)) || config.input_size.is_some(),
+            windows,
+            one_tile_size: sizes.is_fixed() || config.input_size.is_some(),
+            scores: ScoreScale { kind: interface.scores, bias: interface.bias() },
             batch: config.batch.map_or(1, NonZeroUsize::get),
             times: StageTimes::default(),
             pixels: Vec::new(),
@@ -198,9 +218,14 @@ impl Segmenter {
         self.kind != ModelKind::Labels
     }
 
-    /// Windows in which images are run; None for whole images.
+    /// Square windows in which images are run; None for whole images and oblong windows.
     pub fn window(&self) -> Option<Window> {
-        self.window
+        self.windows.filter(|[down, right]| down == right).map(|[window, _]| window)
+    }
+
+    /// Windows along height and width in which images are run; None for whole images.
+    pub fn windows(&self) -> Option<[Window; 2]> {
+        self.windows
     }
 
     /// Time by stage since the segmenter was opened.
@@ -216,7 +241,7 @@ impl Segmenter {
     /// `[height, width]` of the only images that the model takes; None where it takes others too.
     pub fn only_size(&self) -> Option<[usize; 2]> {
         match self.sizes {
-            InputSizes::One(size) if self.window.is_none() => Some(size),
+            InputSizes::One(size) if self.windows.is_none() => Some(size),
             _ => None,
         }
     }
@@ -240,8 +265,8 @@ impl Segmenter {
     /// Runs a black image of the size of a tile, or of 1024x1024 pixels where any size is run, so
     /// that the session allocates what its first run needs. Returns the number of pixels.
     pub fn warm_up(&mut self) -> Result<u64, SegmentError> {
-        let window = self.window.map(|window| [window.size; 2]);
-        let [height, width] = window.or(self.only_size()).unwrap_or([1024; 2]);
+        let tile = self.windows.map(|[down, right]| [down.size, right.size]);
+        let [height, width] = tile.unwrap_or(self.sizes.usual([1024; 2]));
         self.predict_raw(&(&RgbImage::new(width as u32, height as u32)).into())?;
         Ok(height as u64 * width as u64)
     }
@@ -263,11 +288,9 @@ impl Segmenter {
         if let Some(frame) = self.frames.iter_mut().find(|frame| frame.takes(size, outputs)) {
             return frame.predict(image.pixels(), outputs, &mut self.times);
         }
-        if self.kind == ModelKind::Labels {
-            return self.predict_labels(&image);
-        }
-        match self.plan(size)? {
-            Some(plan) if !outputs.logits => self.predict_rolling(&image, &plan, outputs),
+        match (self.kind, self.plan(size)?) {
+            (ModelKind::Labels, _) => self.predict_labels(&image),
+            (_, Some(plan)) if !outputs.logits => self.predict_rolling(&image, &plan, outputs),
             _ => {
                 let logits = self.logits(&image)?;
                 Ok(self.times.timed(Stage::Stitch, || logits.predict(outputs)))
@@ -319,7 +342,7 @@ impl Segmenter {
         if !self.times.timed(Stage::Stitch, || map.is_finite()) {
             return Err(SegmentError::NotFinite);
         }
-        Ok(ImageLogits { map, frame: self.geometry(size, padded) })
+        Ok(ImageLogits { map, frame: self.geometry(size, padded)? })
     }
 
     /// Logits of an image in one piece, and the padded size that they span.
@@ -346,14 +369,15 @@ impl Segmenter {
         let (shape, classes) = ([1, padded[0], padded[1]], self.model.classes.count());
         let found =
             self.run(image, padded, |runner, pixels| runner.run_labels(pixels, shape, classes))?;
-        if !found.covers(padded) {
-            let expected = [1, 1, padded[0], padded[1]];
-            return Err(SegmentError::Shape { found: found.shape, expected });
-        }
-        let labels = self.times.timed(Stage::Stitch, || {
-            let rows = found.data.chunks_exact(padded[1]).take(height);
-            rows.flat_map(|row| &row[..width]).copied().collect()
+        let frame = self.geometry([height, width], padded)?;
+        let labels = self.times.timed(Stage::Stitch, || match found.shape[..] {
+            [1, rows, columns] => frame.spread_labels(&found.data, [rows, columns]),
+            _ => None,
         });
+        let labels = labels.ok_or_else(|| {
+            let expected = [1, 1, padded[0], padded[1]];
+            SegmentError::Shape { found: found.shape, expected }
+        })?;
         Ok(Prediction::from_labels(array(height, width, labels)?))
     }
 
@@ -381,8 +405,7 @@ impl Segmenter {
         plan: &WindowPlan,
         outputs: Outputs,
     ) -> Result<Prediction, SegmentError> {
-        let size = image.size();
-        let frame = self.geometry(size, plan.padded());
+        let frame = self.geometry(image.size(), plan.padded())?;
         let classes = self.model.classes.count();
         let merger =
             self.times.timed(Stage::Stitch, || RollingMerger::new(plan, classes, &frame, outputs));
@@ -450,11 +473,12 @@ impl Segmenter {
         Tiler {
             kind: self.kind,
             sizes: self.sizes,
-            window: self.window,
+            windows: self.windows,
             grid: self.model.grid,
             blend: self.model.blend,
             one_tile_size: self.one_tile_size,
             classes: self.model.classes.count(),
+            scores: self.scores,
             frames: self.frame_sizes(),
         }
     }
@@ -472,13 +496,21 @@ impl Segmenter {
         Ok(self.runner.profile([count, height, width])?)
     }
 
+    /// Places windows over an image `[height, width]`; None where it is run whole.
     fn plan(&self, size: [usize; 2]) -> Result<Option<WindowPlan>, SegmentError> {
         self.tiler().window_plan(size)
     }
 
     /// Returns how the logits of a padded image lie over it.
-    fn geometry(&self, [height, width]: [usize; 2], padded: [usize; 2]) -> LogitGeometry {
-        LogitGeometry { height, width, padded, align_corners: self.model.grid.align_corners }
+    fn geometry(
+        &self,
+        size: [usize; 2],
+        padded: [usize; 2],
+    ) -> Result<LogitGeometry, SegmentError> {
+        let placement = if self.windows.is_none() { self.sizes.placement(size)? } else { None };
+        let align_corners = self.model.grid.align_corners;
+        let scores = self.scores;
+        Ok(LogitGeometry { placement, scores, ..LogitGeometry::new(size, padded, align_corners) })
     }
 
     /// Runs an image that [`pad`](Self::pad) has prepared.
@@ -496,7 +528,13 @@ impl Segmenter {
     /// Puts the padded image into the buffer, if it needs padding, and returns its size.
     fn pad(&mut self, image: &ImageView<'_>) -> Result<[usize; 2], SegmentError> {
         let padded = self.sizes.padded(image.checked_size()?)?;
-        if padded != image.size() {
+        if let Some(placement) = self.sizes.placement(image.size())? {
+            let Self { pixels, times, .. } = self;
+            times.timed(Stage::Preprocess, || {
+                pixels.clear();
+                fit::append(image, placement, pixels);
+            });
+        } else if padded != image.size() {
             self.copy_tiles(image, &[[0, 0]], padded)?;
         }
         Ok(padded)
@@ -578,108 +616,11 @@ impl RawPrediction {
     }
 }
 
-/// Sizes of images that a network takes whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum InputSizes {
-    /// All from [`MIN_SIDE`] on: networks of protoseg.
-    Any,
-    /// Multiples of the grid's stride.
-    Grid(LogitGrid),
-    /// `[height, width]`.
-    One([usize; 2]),
-}
-
-impl InputSizes {
-    fn from_file(file: &ModelFile, grid: LogitGrid) -> Self {
-        match &file.adapter {
-            None => Self::Any,
-            Some(adapter) => adapter.size.map_or(Self::Grid(grid), Self::One),
-        }
-    }
-
-    /// Returns the size to which an image is padded.
-    fn padded(self, size: [usize; 2]) -> Result<[usize; 2], SegmentError> {
-        match self {
-            Self::Any => Ok(size.map(|side| side.max(MIN_SIDE))),
-            Self::Grid(grid) => Ok(size.map(|side| grid.round_up(side.max(MIN_SIDE)))),
-            Self::One(one) if one == size => Ok(size),
-            Self::One(one) => {
-                let [found, expected] =
-                    [size, one].map(|[height, width]| format!("{height}x{width}"));
-                Err(SegmentError::OneSize { found, expected })
-            }
-        }
-    }
-}
-
-/// A frame file of a bundle: one run gives the labels of an image of its size, with windows and
-/// upsampling inside. Opened when the first such image comes.
-#[derive(Debug)]
-struct FrameFile {
-    spec: FrameSpec,
-    path: PathBuf,
-    config: EngineConfig,
-    runner: Option<Runner>,
-}
-
-impl FrameFile {
-    /// The frame files in the precision and windows in which the file `main` is run.
-    fn all(
-        folder: &Path,
-        manifest: &Manifest,
-        main: &ModelFile,
-        config: &EngineConfig,
-    ) -> Result<Vec<Self>, SegmentError> {
-        let tiling = config.window.unwrap_or(Tiling::from(manifest.model.window));
-        let mut files = Vec::new();
-        for file in &manifest.files {
-            let fits = file.variant.kind == ModelKind::Frame
-                && file.variant.precision == main.variant.precision;
-            if let Some(spec) = file.variant.frame.filter(|spec| fits && spec.tiling == tiling) {
-                let mut config = file_config(manifest, file, config)?;
-                config.input_size = Some([spec.height, spec.width]);
-                let path = manifest.verified(folder, file)?;
-                files.push(Self { spec, path, config, runner: None });
-            }
-        }
-        Ok(files)
-    }
-
-    fn takes(&self, size: [usize; 2], outputs: Outputs) -> bool {
-        !outputs.margin && !outputs.logits && size == self.size()
-    }
-
-    fn name(&self) -> &str {
-        self.path.file_name().and_then(std::ffi::OsStr::to_str).unwrap_or_default()
-    }
-
-    fn size(&self) -> [usize; 2] {
-        [self.spec.height, self.spec.width]
-    }
-
-    fn profile(&self) -> Result<Profile, SegmentError> {
-        let shape = [1, self.spec.height, self.spec.width];
-        Ok(session::profile(&self.path, None, &self.config, shape)?)
-    }
-
-    fn predict(
-        &mut self,
-        pixels: &[u8],
-        outputs: Outputs,
-        times: &mut StageTimes,
-    ) -> Result<Prediction, SegmentError> {
-        let runner = match self.runner.take() {
-            Some(runner) => runner,
-            None => Runner::open(&self.path, &self.config)?,
-        };
-        let runner = self.runner.insert(runner);
-        let FrameSpec { height, width, .. } = self.spec;
-        let [labels, confidence] =
-            timed_run(times, runner, |runner| runner.run_frames(pixels, [1, height, width]))?;
-        let confidence = array(height, width, confidence)?;
-        let prediction = Prediction::from_labels(array(height, width, labels)?);
-        Ok(Prediction { confidence: outputs.confidence.then_some(confidence), ..prediction })
-    }
+/// Kind and interface of the file that a segmenter runs.
+struct ModelShape {
+    kind: ModelKind,
+    sizes: InputSizes,
+    interface: Interface,
 }
 
 /// Chooses the file that runs windows or whole images. Where several have the chosen precision,
@@ -720,7 +661,8 @@ fn file_config(
     // On a CPU sizes that are known beforehand bring nothing.
     if config.first_device() != Device::Cpu && config.input_size.is_none() {
         let window = config.window.map_or(manifest.model.window, Tiling::window);
-        config.input_size = window.map(|window| [window.size; 2]);
+        let only = file.adapter.as_ref().and_then(|adapter| adapter.size);
+        config.input_size = window.map(|window| [window.size; 2]).or(only);
     }
     let int8 = file.variant.precision == Precision::Int8;
     if config.trt_int8 && !int8 {
@@ -728,48 +670,4 @@ fn file_config(
     }
     config.trt_int8 = int8;
     Ok(config)
-}
-
-/// Digest over everything in a bundle that decides the labels of one of its files.
-pub fn fingerprint(manifest: &Manifest, file: &ModelFile) -> String {
-    digest_of(&manifest.model, &file.sha256, file.data_sha256.as_deref(), file.adapter.as_ref())
-}
-
-/// The same for a single file: the fingerprint of the bundle that it is part of, if it is.
-fn fingerprint_of_file(model: &Model, path: &Path) -> io::Result<String> {
-    let data =
-        path.with_file_name(external_data(&path.file_name().unwrap_or_default().to_string_lossy()));
-    let data = if data.is_file() { Some(digest::sha256_file(&data)?) } else { None };
-    Ok(digest_of(model, &digest::sha256_file(path)?, data.as_deref(), None))
-}
-
-fn digest_of(model: &Model, file: &str, data: Option<&str>, adapter: Option<&Adapter>) -> String {
-    let Model { classes, ignore, grid, blend, .. } = model;
-    let data = data.unwrap_or_default();
-    let mut facts = format!("{file}\n{data}\n{adapter:?}\n{classes:?}\n{ignore}\n{grid:?}");
-    if !blend.is_mean() {
-        facts.push_str(&format!("\n{blend:?}"));
-    }
-    digest::sha256_bytes(facts.as_bytes())
-}
-
-/// Adds how image files are read where that is chosen.
-fn fingerprint_as_read(fingerprint: String, model: &Model) -> String {
-    match model.reading {
-        reading if reading.is_default() => fingerprint,
-        reading => digest::sha256_bytes(format!("{fingerprint}\n{reading}").as_bytes()),
-    }
-}
-
-/// Names the first field in which two descriptions of one model differ; name and windows may.
-fn first_difference(manifest: &Model, own: &Model) -> Option<&'static str> {
-    let facts = [
-        ("version", manifest.version == own.version),
-        ("classes", manifest.classes == own.classes),
-        ("grid", manifest.grid == own.grid),
-        ("blend", manifest.blend == own.blend),
-        ("arch", manifest.arch == own.arch),
-        ("weights_sha256", manifest.weights_sha256 == own.weights_sha256),
-    ];
-    facts.into_iter().find(|(_, equal)| !equal).map(|(field, _)| field)
 }

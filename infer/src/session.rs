@@ -4,8 +4,10 @@
 mod device;
 mod error;
 mod gpu;
+mod labels;
 mod profile;
 mod provider;
+mod values;
 
 use std::fs::File;
 use std::io::Read;
@@ -17,10 +19,11 @@ use ort::environment::Environment;
 use ort::logging::LogLevel;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{OutputSelector, RunOptions, Session, SessionInputValue};
-use ort::value::{DynValue, Outlet, TensorElementType, TensorRef, ValueType};
+use ort::value::{DynValue, Outlet, TensorElementType, ValueType};
 use protoseg_models::adapter::Adapter;
 use protoseg_models::bundle::{Dimension, METADATA_KEY, Model, ModelFile, TensorInfo};
 use protoseg_models::errors::error_chain;
+use protoseg_models::interface::LabelValues;
 use protoseg_models::versioned::{self, Versioned};
 use protoseg_models::weights::Tensor;
 
@@ -28,11 +31,17 @@ pub use self::device::{DevicePeak, Runtime, runtime};
 pub use self::error::SessionError;
 use self::error::{open_error, run_error};
 use self::gpu::{Buffers, with_gpu};
+pub use self::labels::LabelTensor;
+pub(crate) use self::labels::listed;
+use self::labels::train_ids;
 pub use self::profile::{Operator, Profile, profile};
 use self::provider::{EngineCache, ModelSource};
+pub(crate) use self::values::class_planes;
+pub use self::values::{RawOutput, RawValues};
+use self::values::{append, floats, input_value, raw, raw_outputs, tensors};
 use crate::config::{Device, EngineConfig};
 use crate::machine::cores;
-use crate::preprocess::{InputTensor, Preprocess};
+use crate::preprocess::Preprocess;
 use crate::stage::{Stage, StageTimes};
 
 /// Environment variable that names the library of ONNX Runtime.
@@ -164,6 +173,10 @@ impl Runner {
     /// Returns the number of classes that the file declares for its logits; None where it leaves
     /// that open.
     pub fn classes(&self) -> Option<usize> {
+        // Of imported files the trial has counted them, wherever they lie.
+        if self.preprocess.as_ref().is_some_and(|known| !known.adapter().interface.is_default()) {
+            return None;
+        }
         let output =
             self.session.outputs().iter().find(|output| output.name() == self.default_output)?;
         usize::try_from(*output.dtype().tensor_shape()?.get(1)?).ok()
@@ -178,8 +191,43 @@ impl Runner {
     /// classes, h', w']`.
     pub fn run(&mut self, images: &[u8], shape: [usize; 3]) -> Result<Tensor, SessionError> {
         let name = self.default_output.clone();
-        let logits = self.run_outputs(images, shape, &[&name])?.pop();
-        logits.ok_or_else(|| self.no_output(&name))
+        let Some(adapter) = self.preprocess.as_ref().map(Preprocess::adapter) else {
+            let logits = self.run_outputs(images, shape, &[&name])?.pop();
+            return logits.ok_or_else(|| self.no_output(&name));
+        };
+        let interface = adapter.interface.clone();
+        self.check(images, shape, &[&name])?;
+        let mut all = Tensor { shape: Vec::new(), data: Vec::new() };
+        let copy = |outputs: &[&DynValue]| raw(outputs[0]);
+        self.run_adapted(images, shape, &[&name], copy, |output, count| {
+            let part = class_planes(output, &interface);
+            append(&mut all.shape, &mut all.data, part.shape, part.data, count);
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// Runs images once through an imported file, and returns the named outputs as they came. If
+    /// the file takes more images at once, the last ones are blank.
+    pub fn run_raw(
+        &mut self,
+        images: &[u8],
+        shape: [usize; 3],
+        names: &[&str],
+    ) -> Result<Vec<RawOutput>, SessionError> {
+        self.check(images, shape, names)?;
+        let mut all = Vec::new();
+        self.run_adapted(images, shape, names, raw_outputs, |outputs, _| {
+            all = outputs;
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// Takes images as another description says.
+    pub(crate) fn adapt(&mut self, adapter: Adapter) {
+        self.default_output.clone_from(&adapter.output);
+        self.preprocess = Some(Preprocess::new(adapter));
     }
 
     /// Runs images as [`run`](Self::run) does, and lends their logits with the size of each
@@ -251,7 +299,7 @@ impl Runner {
     }
 
     /// Runs images, RGB `[n, h, w, 3]` with `shape` = `[n, h, w]`, through an imported file that
-    /// gives labels below `classes`.
+    /// gives labels of `classes` classes.
     pub fn run_labels(
         &mut self,
         images: &[u8],
@@ -259,23 +307,18 @@ impl Runner {
         classes: usize,
     ) -> Result<LabelTensor, SessionError> {
         let (path, name) = (self.path.clone(), self.default_output.clone());
+        let interface = self.preprocess.as_ref().map(|known| known.adapter().interface.clone());
+        let interface = interface.unwrap_or_default();
+        // Files of older manifests have no values without a class.
+        let values = interface
+            .labels
+            .unwrap_or_else(|| LabelValues { void: Vec::new(), ..LabelValues::positions(classes) });
         self.check(images, shape, &[&name])?;
         let mut all = LabelTensor { shape: Vec::new(), data: Vec::new() };
-        let copy = |outputs: &[&DynValue]| integers(outputs[0]);
-        self.run_adapted(images, shape, &[&name], copy, |(shape, data), count| {
-            let mut labels = Vec::new();
-            for label in data.into_iter().take(image_values(&shape, count)) {
-                let known = u8::try_from(label).ok().filter(|&label| usize::from(label) < classes);
-                labels.push(known.ok_or_else(|| {
-                    SessionError::Invalid(format!(
-                        "{} gives the label {label}, and {classes} classes have the labels 0 to {}: its classes are not those of \
-                         its description",
-                        path.display(),
-                        classes - 1
-                    ))
-                })?);
-            }
-            append(&mut all.shape, &mut all.data, shape, labels, count);
+        let copy = |outputs: &[&DynValue]| raw(outputs[0]);
+        self.run_adapted(images, shape, &[&name], copy, |output, count| {
+            let part = train_ids(&path, output, interface.output, &values)?;
+            append(&mut all.shape, &mut all.data, part.shape, part.data, count);
             Ok(())
         })?;
         Ok(all)
@@ -343,14 +386,7 @@ impl Runner {
             let filled =
                 times.timed(Stage::Preprocess, || preprocess.fill(images, [height, width]));
             let (pixels, shape) = filled.ok_or_else(|| too_large([count, height, width]))?;
-            let input = match pixels {
-                InputTensor::Floats(values) => {
-                    TensorRef::from_array_view((shape, values)).map(SessionInputValue::from)
-                }
-                InputTensor::Bytes(values) => {
-                    TensorRef::from_array_view((shape, values)).map(SessionInputValue::from)
-                }
-            };
+            let input = input_value(pixels, shape);
             let builds = buffers.builds([batch, height, width]);
             let outputs = with_gpu(*device, builds, || {
                 run_session(session, input?, names, |outputs| {
@@ -400,27 +436,17 @@ impl ExternalModel {
         self.session.outputs().iter().map(tensor_info).collect()
     }
 
+    /// Makes it ready to be adapted.
+    pub(crate) fn into_runner(self) -> Runner {
+        let Self { session, path, config } = self;
+        Runner::new(session, path, &config, String::new(), None)
+    }
+
     /// Makes it ready to run images.
     pub fn with_adapter(self, adapter: Adapter) -> Runner {
         let Self { session, path, config } = self;
         let output = adapter.output.clone();
         Runner::new(session, path, &config, output, Some(Preprocess::new(adapter)))
-    }
-}
-
-/// Labels as a file gave them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LabelTensor {
-    /// Size of each dimension.
-    pub shape: Vec<usize>,
-    /// Train ids; as many as the product of `shape`.
-    pub data: Vec<u8>,
-}
-
-impl LabelTensor {
-    /// True for the labels `[1, height, width]` or `[1, 1, height, width]` of one image.
-    pub fn covers(&self, [height, width]: [usize; 2]) -> bool {
-        self.shape == [1, height, width] || self.shape == [1, 1, height, width]
     }
 }
 
@@ -583,65 +609,6 @@ fn too_large([count, height, width]: [usize; 3]) -> SessionError {
     SessionError::Invalid(format!(
         "{count} images of {width}x{height} pixels do not fit into memory as floats"
     ))
-}
-
-/// Copies outputs of 32-bit floats.
-fn tensors(outputs: &[&DynValue]) -> ort::Result<Vec<Tensor>> {
-    let tensor = |output: &&DynValue| {
-        let (shape, data) = floats(output)?;
-        Ok(Tensor { shape, data: data.to_vec() })
-    };
-    outputs.iter().map(tensor).collect()
-}
-
-/// Borrows the values of a tensor of 32-bit floats.
-fn floats(output: &DynValue) -> ort::Result<(Vec<usize>, &[f32])> {
-    let (shape, data) = output.try_extract_tensor::<f32>()?;
-    Ok((sizes(shape), data))
-}
-
-/// Copies labels of any integer type.
-fn integers(value: &DynValue) -> ort::Result<(Vec<usize>, Vec<i64>)> {
-    let (shape, data) = match value.dtype().tensor_type() {
-        Some(TensorElementType::Uint8) => {
-            let (shape, data) = value.try_extract_tensor::<u8>()?;
-            (shape, data.iter().map(|&label| i64::from(label)).collect())
-        }
-        Some(TensorElementType::Int32) => {
-            let (shape, data) = value.try_extract_tensor::<i32>()?;
-            (shape, data.iter().map(|&label| i64::from(label)).collect())
-        }
-        _ => {
-            let (shape, data) = value.try_extract_tensor::<i64>()?;
-            (shape, data.to_vec())
-        }
-    };
-    Ok((sizes(shape), data))
-}
-
-fn sizes(shape: &[i64]) -> Vec<usize> {
-    shape.iter().map(|&size| usize::try_from(size).unwrap_or(0)).collect()
-}
-
-/// Number of values of an output that belong to the first `count` images.
-fn image_values(shape: &[usize], count: usize) -> usize {
-    shape.split_first().map_or(0, |(&all, rest)| all.min(count) * rest.iter().product::<usize>())
-}
-
-/// Appends the output of `count` more images.
-fn append<T>(
-    shape: &mut Vec<usize>,
-    data: &mut Vec<T>,
-    mut part: Vec<usize>,
-    mut more: Vec<T>,
-    count: usize,
-) {
-    more.truncate(image_values(&part, count));
-    if let Some(first) = part.first_mut() {
-        *first = (*first).min(count) + shape.first().copied().unwrap_or(0);
-    }
-    *shape = part;
-    if data.is_empty() { *data = more } else { data.append(&mut more) }
 }
 
 /// An input or output as the file declares it; one that is not a tensor has no dimensions.

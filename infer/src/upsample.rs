@@ -1,7 +1,9 @@
 //! Upsampling: logits to a label for every pixel, by bilinear interpolation and argmax in one pass,
 //! without a tensor of logits at full resolution.
 
+mod geometry;
 mod reference;
+mod scored;
 
 use std::ops::Range;
 
@@ -9,63 +11,13 @@ use ndarray::{Array2, Array3};
 use protoseg_images::label_map::LabelMap;
 use rayon::prelude::*;
 
+use self::geometry::Interpolation;
+pub use self::geometry::{LogitGeometry, Placement, ScoreScale};
 pub use self::reference::{PixelDecision, logits_at, reference_decisions};
 use crate::kernels::{
     self, BlendedRow, Corners, InstructionSet, LANES, LogitPlanes, PixelGroup, PixelRow, put,
 };
 use crate::stitch::LogitMap;
-
-/// Position of a logit map over an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LogitGeometry {
-    /// Height of the image.
-    pub height: usize,
-    /// Width of the image.
-    pub width: usize,
-    /// `[height, width]` of the padded image that the logits span; the image is its top left part.
-    pub padded: [usize; 2],
-    /// True where corner logits lie on corner pixels (`align_corners` of ONNX Resize); otherwise
-    /// edges coincide (`half_pixel`).
-    pub align_corners: bool,
-}
-
-/// A pixel between two logits of a row or column: `(1 - weight) * [first] + weight * [second]`.
-#[derive(Debug, Clone, Copy)]
-struct Interpolation {
-    first: usize,
-    /// The next logit; at the end, the same.
-    second: usize,
-    weight: f64,
-}
-
-impl LogitGeometry {
-    /// The first `count` pixels along a direction of `padded` pixels that `logits` logits span.
-    fn positions(&self, count: usize, padded: usize, logits: usize) -> Vec<Interpolation> {
-        let last = (logits - 1) as f64;
-        let position = |pixel: usize| {
-            let position = if self.align_corners {
-                pixel as f64 * last / padded.saturating_sub(1).max(1) as f64
-            } else {
-                (pixel as f64 + 0.5) * logits as f64 / padded as f64 - 0.5
-            };
-            let position = position.clamp(0.0, last);
-            let first = position as usize;
-            let weight = position - first as f64;
-            Interpolation { first, second: (first + 1).min(logits - 1), weight }
-        };
-        (0..count).map(position).collect()
-    }
-
-    /// Every row of pixels among `logits` rows of logits, of which there is at least one.
-    fn rows(&self, logits: usize) -> Vec<Interpolation> {
-        self.positions(self.height, self.padded[0], logits)
-    }
-
-    /// Every column of pixels among `logits` columns of logits, of which there is at least one.
-    fn columns(&self, logits: usize) -> Vec<Interpolation> {
-        self.positions(self.width, self.padded[1], logits)
-    }
-}
 
 /// Outputs that are asked for beside labels.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -83,8 +35,8 @@ pub struct Outputs {
 pub struct Prediction {
     /// Train ids `[height, width]`: the class with the highest logit; of equal ones, the first.
     pub labels: Array2<u8>,
-    /// `[height, width]`, if asked for: the largest softmax probability c as `floor(255 c + 0.5)`.
-    /// Files that give labels give none.
+    /// `[height, width]`, if asked for: the largest softmax probability c as `floor(255 c + 0.5)`;
+    /// of networks that give probabilities, that of the label. Files that give labels give none.
     pub confidence: Option<Array2<u8>>,
     /// `[height, width]`, if asked for: the highest logit less the second highest, m, as `min(255,
     /// floor(16 m + 0.5))`. Files that give labels give none.
@@ -157,7 +109,7 @@ pub fn into_vec(plane: Array2<u8>) -> Vec<u8> {
 /// use protoseg_infer::upsample::{LogitGeometry, Outputs, predict};
 ///
 /// let logits = LogitMap { classes: 2, height: 1, width: 2, data: vec![0.0, 2.0, 1.0, 1.0] };
-/// let frame = LogitGeometry { height: 1, width: 8, padded: [1, 8], align_corners: false };
+/// let frame = LogitGeometry::new([1, 8], [1, 8], false);
 /// let prediction = predict(&logits, &frame, Outputs { margin: true, ..Outputs::default() });
 /// assert_eq!(prediction.labels, ndarray::arr2(&[[1, 1, 1, 1, 0, 0, 0, 0]]));
 /// assert_eq!(prediction.margin, Some(ndarray::arr2(&[[16, 16, 12, 4, 4, 12, 16, 16]])));
@@ -227,6 +179,9 @@ pub(crate) struct Upsampler {
     width: usize,
     columns: usize,
     set: InstructionSet,
+    scores: ScoreScale,
+    /// Columns of pixels, where confidence and margin need them.
+    places: Vec<Interpolation>,
 }
 
 /// Rows of pixels between the same two rows of logits, and their output planes.
@@ -258,7 +213,16 @@ impl Upsampler {
     fn with(set: InstructionSet, grid: [usize; 2], frame: &LogitGeometry) -> Self {
         let columns = frame.columns(grid[1]);
         let groups = columns.chunks(LANES).map(group).collect();
-        Self { rows: frame.rows(grid[0]), groups, width: frame.width, columns: grid[1], set }
+        let scores = frame.scores;
+        Self {
+            rows: frame.rows(grid[0]),
+            groups,
+            width: frame.width,
+            columns: grid[1],
+            set,
+            scores,
+            places: if scores.is_softmax() { Vec::new() } else { columns },
+        }
     }
 
     /// Number of rows of pixels that depend on the first `logits` rows of logits alone.
@@ -277,13 +241,25 @@ impl Upsampler {
         prediction: &mut Prediction,
     ) {
         let classes = planes.data.len() / (planes.rows * planes.width);
-        self.bands(pixels, prediction).into_par_iter().for_each_init(
-            || Workspace::new(classes, self.columns, self.groups.len(), outputs),
+        let softmax = self.scores.is_softmax();
+        let labels_only = Outputs { confidence: false, margin: false, ..outputs };
+        let fast = if softmax { outputs } else { labels_only };
+        self.bands(pixels.clone(), fast, prediction).into_par_iter().for_each_init(
+            || Workspace::new(classes, self.columns, self.groups.len(), fast),
             |workspace, band| self.fill(planes, top, band, workspace),
         );
+        if !softmax && (outputs.confidence || outputs.margin) {
+            self.score(planes, top, pixels, prediction);
+        }
     }
 
-    fn bands<'a>(&'a self, pixels: Range<usize>, prediction: &'a mut Prediction) -> Vec<Band<'a>> {
+    /// Rows of pixels with the planes that the kernels are to fill.
+    fn bands<'a>(
+        &'a self,
+        pixels: Range<usize>,
+        outputs: Outputs,
+        prediction: &'a mut Prediction,
+    ) -> Vec<Band<'a>> {
         let bytes = pixels.start * self.width..pixels.end * self.width;
         // Planes are in standard layout, as `Prediction::blank` makes them.
         let slice = |plane: &'a mut Array2<u8>| {
@@ -291,8 +267,9 @@ impl Upsampler {
             &mut plane[bytes.clone()]
         };
         let mut labels = slice(&mut prediction.labels);
-        let mut confidence = prediction.confidence.as_mut().map(slice);
-        let mut margin = prediction.margin.as_mut().map(slice);
+        let confidence = prediction.confidence.as_mut().filter(|_| outputs.confidence);
+        let mut confidence = confidence.map(slice);
+        let mut margin = prediction.margin.as_mut().filter(|_| outputs.margin).map(slice);
         let mut bands = Vec::new();
         for between in self.rows[pixels].chunk_by(|row, next| row.first == next.first) {
             for rows in between.chunks(MAX_ROWS) {
@@ -477,8 +454,7 @@ pub(crate) mod tests {
                 ([3, 2], [2, 1], [2, 1]),
             ] {
                 let logits = random(4, grid[0], grid[1]);
-                let frame =
-                    LogitGeometry { height: size[0], width: size[1], padded, align_corners };
+                let frame = LogitGeometry::new([size[0], size[1]], padded, align_corners);
                 let largest =
                     logits.data.iter().fold(0.0_f32, |largest, score| largest.max(score.abs()));
                 for (index, &label) in labels(&logits, &frame).iter().enumerate() {
@@ -508,7 +484,7 @@ pub(crate) mod tests {
     #[test]
     fn equal_logits_give_the_first_class_and_none_give_none() {
         let logits = LogitMap { classes: 3, height: 1, width: 1, data: vec![1.0, 2.0, 2.0] };
-        let frame = LogitGeometry { height: 2, width: 3, padded: [4, 4], align_corners: false };
+        let frame = LogitGeometry::new([2, 3], [4, 4], false);
         assert_eq!(labels(&logits, &frame), [1; 6]);
         assert!(labels(&logits, &LogitGeometry { height: 0, ..frame }).is_empty());
     }
@@ -550,7 +526,7 @@ pub(crate) mod tests {
                 random(1, grid[0], grid[1]),
             ] {
                 for align_corners in [false, true] {
-                    let frame = LogitGeometry { height, width, padded, align_corners };
+                    let frame = LogitGeometry::new([height, width], padded, align_corners);
                     for (confidence, margin) in
                         [(false, false), (true, false), (false, true), (true, true)]
                     {
@@ -583,7 +559,7 @@ pub(crate) mod tests {
     fn rows_of_part_of_the_logits_are_those_of_all() {
         for (grid, padded, [height, width]) in FRAMES {
             let logits = smooth(5, grid[0], grid[1]);
-            let frame = LogitGeometry { height, width, padded, align_corners: false };
+            let frame = LogitGeometry::new([height, width], padded, false);
             let outputs = Outputs { confidence: true, margin: true, logits: false };
             let upsampler = Upsampler::new(grid, &frame);
             let expected = predict(&logits, &frame, outputs);

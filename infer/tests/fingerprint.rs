@@ -6,6 +6,7 @@ use std::path::Path;
 use protoseg_infer::segmenter::fingerprint;
 use protoseg_models::adapter::{Adapter, ChannelOrder, Layout, Normalization};
 use protoseg_models::bundle::Manifest;
+use protoseg_models::interface::Interface;
 
 #[test]
 fn fingerprints_of_released_bundles_stay() {
@@ -23,6 +24,7 @@ fn fingerprints_of_released_bundles_stay() {
         batch: Some(1),
         size: Some([48, 64]),
         output: "logits".to_owned(),
+        interface: Interface::default(),
     });
     assert_eq!(
         fingerprint(&manifest, &file),

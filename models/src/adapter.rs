@@ -1,12 +1,16 @@
 //! Input conversion of external ONNX models: layout, channel order and normalization.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
+
+use crate::interface::Interface;
 
 /// How an imported ONNX file takes images, and which of its outputs is the segmentation.
 ///
 /// [`Variant::kind`](crate::variant::Variant::kind) tells whether that output holds logits or
 /// labels. The `Debug` text is part of a model's fingerprint and must not change.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Adapter {
     /// Order of the input's dimensions.
     pub layout: Layout,
@@ -18,18 +22,80 @@ pub struct Adapter {
     pub batch: Option<usize>,
     /// Input height and width in pixels, if fixed.
     pub size: Option<[usize; 2]>,
-    /// Output name: logits `[N, classes, h, w]`, or labels `[N, H, W]` or `[N, 1, H, W]`.
+    /// Name of the output with scores or labels.
     pub output: String,
+    /// Element types, geometry and meaning, where they are not the usual ones.
+    #[serde(default, skip_serializing_if = "Interface::is_default")]
+    pub interface: Interface,
 }
 
-/// Order of an input's four dimensions.
+/// As derived, but without a default interface, which older manifests do not have.
+impl fmt::Debug for Adapter {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { layout, order, normalization, batch, size, output, interface } = self;
+        let mut fields = formatter.debug_struct("Adapter");
+        fields.field("layout", layout).field("order", order);
+        fields.field("normalization", normalization).field("batch", batch);
+        fields.field("size", size).field("output", output);
+        if !interface.is_default() {
+            fields.field("interface", interface);
+        }
+        fields.finish()
+    }
+}
+
+/// Order of an input's dimensions: N images, C channels, height and width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
-    /// `[N, 3, H, W]`.
+    /// `[N, C, H, W]`.
     Nchw,
-    /// `[N, H, W, 3]`.
+    /// `[N, H, W, C]`.
     Nhwc,
+    /// `[C, H, W]`, one image.
+    Chw,
+    /// `[H, W, C]`, one image.
+    Hwc,
+    /// `[N, H, W]`, of one channel.
+    Nhw,
+    /// `[H, W]`, one image of one channel.
+    Hw,
+}
+
+impl Layout {
+    /// Returns the shape of a tensor of `count` images.
+    pub fn shape(self, count: usize, channels: usize, [height, width]: [usize; 2]) -> Vec<usize> {
+        match self {
+            Self::Nchw => vec![count, channels, height, width],
+            Self::Nhwc => vec![count, height, width, channels],
+            Self::Chw => vec![channels, height, width],
+            Self::Hwc => vec![height, width, channels],
+            Self::Nhw => vec![count, height, width],
+            Self::Hw => vec![height, width],
+        }
+    }
+
+    /// True where the dimensions name a number of images.
+    pub fn has_batch(self) -> bool {
+        matches!(self, Self::Nchw | Self::Nhwc | Self::Nhw)
+    }
+
+    /// True where the channels of a pixel lie beside each other.
+    pub fn channels_last(self) -> bool {
+        matches!(self, Self::Nhwc | Self::Hwc)
+    }
+
+    /// Returns the dimensions as text, such as `[N, C, H, W]`.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Nchw => "[N, C, H, W]",
+            Self::Nhwc => "[N, H, W, C]",
+            Self::Chw => "[C, H, W]",
+            Self::Hwc => "[H, W, C]",
+            Self::Nhw => "[N, H, W]",
+            Self::Hw => "[H, W]",
+        }
+    }
 }
 
 /// Order of the color channels.
@@ -104,6 +170,22 @@ impl Normalization {
             return Err(NormalizationError::Mean(mean, scale));
         }
         Ok(Self { scale, mean, std })
+    }
+
+    /// Returns the same for the one channel of gray images: the means of the three constants.
+    pub fn gray(self) -> Self {
+        let mean = |[red, green, blue]: [f32; 3]| [(red + green + blue) / 3.0; 3];
+        if self.mean == [self.mean[0]; 3] && self.std == [self.std[0]; 3] {
+            return self;
+        }
+        Self { scale: self.scale, mean: mean(self.mean), std: mean(self.std) }
+    }
+
+    /// Returns the same for values `factor` times as far from the middle of the bytes: beyond
+    /// anything that an image holds.
+    pub fn exaggerated(self, factor: f32) -> Self {
+        let middle = 127.5 / self.scale;
+        Self { scale: self.scale, mean: [middle; 3], std: self.std.map(|std| std / factor) }
     }
 
     /// Returns the normalized value of every byte, for red, green and blue.

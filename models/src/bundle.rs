@@ -1,6 +1,7 @@
 //! The bundle folder: ONNX files with everything needed to run and verify them, described by
 //! `manifest.json`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
@@ -77,7 +78,7 @@ pub struct Model {
 pub struct TensorInfo {
     /// Name of the tensor.
     pub name: String,
-    /// `uint8` or `float32`; outputs of imported files may be `int32` or `int64`.
+    /// `uint8` or `float32`; in imported files any type of ONNX.
     #[serde(rename = "type")]
     pub element: String,
     /// Size of each dimension.
@@ -107,6 +108,9 @@ pub struct ModelFile {
     /// SHA-256 of [`external_data`], if the weights are too large for one file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_sha256: Option<String>,
+    /// SHA-256 of the files with weights that an imported file names, by their path in the folder.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub weights: BTreeMap<String, String>,
     /// Signatures of the inputs.
     pub inputs: Vec<TensorInfo>,
     /// Signatures of the outputs.
@@ -254,10 +258,14 @@ impl Manifest {
         if let Some(window) = model.window {
             model.grid.check(window).map_err(|error| BundleError::invalid(path.clone(), error))?;
         }
-        for ModelFile { file, .. } in files {
+        for ModelFile { file, weights, .. } in files {
             let mut parts = Path::new(file).components();
             if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
                 let reason = format!("lists `{file}`, which is not a plain file name");
+                return Err(BundleError::invalid(path, reason));
+            }
+            if let Some(name) = weights.keys().find(|name| !is_inside(name)) {
+                let reason = format!("lists `{name}`, which is not a file of the bundle's folder");
                 return Err(BundleError::invalid(path, reason));
             }
         }
@@ -274,6 +282,15 @@ impl Manifest {
         let files =
             self.files.iter().flat_map(|file| [file.file.clone(), taps_file_name(&file.file)]);
         let files = files.flat_map(|name| [external_data(&name), name]);
+        let weights = self.files.iter().flat_map(|file| file.weights.keys());
+        let first = |name: &String| {
+            let mut parts = Path::new(name).components();
+            parts.find_map(|part| match part {
+                Component::Normal(part) => Some(part.to_string_lossy().into_owned()),
+                _ => None,
+            })
+        };
+        let files = files.chain(weights.filter_map(first));
         files.chain([MANIFEST, PROBE, TRITON, TUNING].map(str::to_owned)).collect()
     }
 
@@ -281,6 +298,9 @@ impl Manifest {
     pub fn verified(&self, folder: &Path, file: &ModelFile) -> Result<PathBuf, BundleError> {
         if let Some(digest) = &file.data_sha256 {
             verify(folder.join(external_data(&file.file)), digest)?;
+        }
+        for (name, digest) in &file.weights {
+            verify(folder.join(name), digest)?;
         }
         verify(folder.join(&file.file), &file.sha256)
     }
@@ -292,6 +312,13 @@ impl Manifest {
             Some(digest) => Ok(probe::read(&verify(folder.join(PROBE), digest)?)?),
         }
     }
+}
+
+/// True for relative paths that stay in their folder.
+pub fn is_inside(path: &str) -> bool {
+    let mut parts = Path::new(path).components().peekable();
+    parts.peek().is_some()
+        && parts.all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
 fn verify(path: PathBuf, expected: &str) -> Result<PathBuf, BundleError> {

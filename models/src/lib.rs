@@ -22,6 +22,7 @@ pub mod errors;
 pub mod formula;
 pub mod gate;
 pub mod graph;
+pub mod interface;
 pub mod metrics;
 pub mod probe;
 pub mod prototypes;

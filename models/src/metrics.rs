@@ -20,6 +20,8 @@ use crate::classes::{ClassTable, IGNORE_INDEX};
 pub struct ConfusionMatrix {
     classes: usize,
     counts: Vec<u64>,
+    /// By true class: pixels without a prediction, which are missed.
+    missed: Vec<u64>,
 }
 
 /// Labels that cannot be counted.
@@ -43,10 +45,11 @@ pub enum LabelError {
 impl ConfusionMatrix {
     /// Returns an empty matrix.
     pub fn new(classes: usize) -> Self {
-        Self { classes, counts: vec![0; classes * classes] }
+        Self { classes, counts: vec![0; classes * classes], missed: vec![0; classes] }
     }
 
     /// Counts the pixels of one label map of train ids, but those whose truth is [`IGNORE_INDEX`].
+    /// A prediction of [`IGNORE_INDEX`], a pixel that a model leaves without a class, is wrong.
     /// Nothing is counted on an error.
     pub fn add(&mut self, truth: &[u8], predicted: &[u8]) -> Result<(), LabelError> {
         if truth.len() != predicted.len() {
@@ -61,7 +64,8 @@ impl ConfusionMatrix {
         let pair = |index: usize| ((index >> 8) as u8, (index & 255) as u8);
         let counted = |index: &usize| pairs[*index] > 0 && pair(*index).0 != IGNORE_INDEX;
         for (truth_label, predicted_label) in (0..pairs.len()).filter(counted).map(pair) {
-            let wrong = [truth_label, predicted_label].into_iter().find(|&label| !known(label));
+            let mut pair = [truth_label, predicted_label].into_iter();
+            let wrong = pair.find(|&label| !known(label) && label != IGNORE_INDEX);
             if let Some(label) = wrong {
                 let at = |(&truth, &predicted): (&u8, &u8)| {
                     (truth, predicted) == (truth_label, predicted_label)
@@ -72,8 +76,12 @@ impl ConfusionMatrix {
         }
         for index in (0..pairs.len()).filter(counted) {
             let (truth, predicted) = pair(index);
-            self.counts[usize::from(truth) * self.classes + usize::from(predicted)] +=
-                u64::from(pairs[index]);
+            let pixels = u64::from(pairs[index]);
+            if predicted == IGNORE_INDEX {
+                self.missed[usize::from(truth)] += pixels;
+            } else {
+                self.counts[usize::from(truth) * self.classes + usize::from(predicted)] += pixels;
+            }
         }
         Ok(())
     }
@@ -83,13 +91,17 @@ impl ConfusionMatrix {
         for (count, more) in self.counts.iter_mut().zip(&other.counts) {
             *count += more;
         }
+        for (count, more) in self.missed.iter_mut().zip(&other.missed) {
+            *count += more;
+        }
     }
 
     /// Returns the intersection over union of a class in [0, 1]; `None` if it is absent from truth
     /// and prediction.
     pub fn iou(&self, class: usize) -> Option<f64> {
         let hit = self.counts[class * self.classes + class];
-        let truth: u64 = self.counts[class * self.classes..][..self.classes].iter().sum();
+        let found: u64 = self.counts[class * self.classes..][..self.classes].iter().sum();
+        let truth = found + self.missed[class];
         let predicted: u64 = self.counts.iter().skip(class).step_by(self.classes).sum();
         let union = truth + predicted - hit;
         (union > 0).then(|| hit as f64 / union as f64)
@@ -103,7 +115,7 @@ impl ConfusionMatrix {
 
     /// Returns the share of correct pixels in [0, 1]; `None` if nothing was counted.
     pub fn pixel_accuracy(&self) -> Option<f64> {
-        let all: u64 = self.counts.iter().sum();
+        let all: u64 = self.counts.iter().chain(&self.missed).sum();
         let hits: u64 = self.counts.iter().step_by(self.classes + 1).sum();
         (all > 0).then(|| hits as f64 / all as f64)
     }
@@ -275,9 +287,19 @@ mod tests {
         let mut confusion = ConfusionMatrix::new(2);
         let error = confusion.add(&[0, 1, 2], &[0, 1, 1]).unwrap_err();
         assert_eq!(error, LabelError::Range { label: 2, pixel: 2, classes: 2 });
-        let error = confusion.add(&[0, 1], &[0, 255]).unwrap_err();
-        assert_eq!(error, LabelError::Range { label: 255, pixel: 1, classes: 2 });
         assert_eq!(confusion.add(&[0], &[]).unwrap_err(), LabelError::Length(1, 0));
         assert_eq!(confusion, ConfusionMatrix::new(2));
+    }
+
+    #[test]
+    fn pixels_without_a_prediction_are_missed() {
+        let mut confusion = ConfusionMatrix::new(2);
+        confusion.add(&[0, 0, 1, 255], &[0, 255, 1, 255]).unwrap();
+        let mut twice = confusion.clone();
+        twice.merge(&confusion);
+        for confusion in [confusion, twice] {
+            assert_eq!([confusion.iou(0), confusion.iou(1)], [Some(0.5), Some(1.0)]);
+            assert_eq!(confusion.pixel_accuracy(), Some(2.0 / 3.0));
+        }
     }
 }

@@ -351,16 +351,18 @@ impl WindowPlan {
         Ok(Some(Self { rows, columns, grid, blend }))
     }
 
-    /// The same for a network that takes windows of one size alone: shorter sides are padded.
+    /// The same for a network that takes windows of one size alone, of one size and stride along
+    /// the height and another along the width: shorter sides are padded.
     pub fn of_fixed_size(
         [height, width]: [usize; 2],
-        window: Window,
+        [down, across]: [Window; 2],
         grid: LogitGrid,
         blend: Blend,
     ) -> Result<Self, WindowError> {
-        grid.check(window)?;
-        let rows = WindowAxis::new(height, window, grid);
-        let columns = WindowAxis::new(width, window, grid);
+        grid.check(down)?;
+        grid.check(across)?;
+        let rows = WindowAxis::new(height, down, grid);
+        let columns = WindowAxis::new(width, across, grid);
         Ok(Self { rows, columns, grid, blend })
     }
 
@@ -463,7 +465,7 @@ mod tests {
             grid.check(window).unwrap();
             for length in 1..=2 * window.size + grid.stride {
                 for blend in [Blend::Mean, Blend::Ramp] {
-                    let fixed = WindowPlan::of_fixed_size([length, 1], window, grid, blend);
+                    let fixed = WindowPlan::of_fixed_size([length, 1], [window; 2], grid, blend);
                     check_weights(&fixed.unwrap(), length, window);
                     let plan = WindowPlan::new([length, 100], window, grid, blend).unwrap();
                     check_weights(&plan.unwrap(), length, window);
@@ -510,7 +512,8 @@ mod tests {
         assert_eq!(tile_size([510, 513]), [512, 512]);
         let wide = plan([200, 768]).unwrap();
         assert_eq!((wide.padded(), wide.tile_size(), wide.count()), ([208, 768], [208, 512], 2));
-        let fixed = WindowPlan::of_fixed_size([180, 240], window, HALF_PIXEL, Blend::Ramp).unwrap();
+        let fixed =
+            WindowPlan::of_fixed_size([180, 240], [window; 2], HALF_PIXEL, Blend::Ramp).unwrap();
         assert_eq!((fixed.tile_size(), fixed.count()), ([512, 512], 1));
         let aligned = WindowPlan::new([180, 800], ALIGNED.default_window(), ALIGNED, Blend::Mean);
         assert_eq!(aligned.unwrap().unwrap().tile_size(), [185, 769]);

@@ -76,6 +76,11 @@ const PROOFS: &[Proof] = &[
         run: Run::Pytest(&[("common", &["test_onnx_files.py"])]),
     },
     Proof {
+        name: "import",
+        about: "300 random models of other programs are imported and label as ONNX Runtime in Python does [PROTOSEG_IMPORT_MODELS]",
+        run: Run::Pytest(&[("common", &["test_import.py"])]),
+    },
+    Proof {
         name: "formats",
         about: "pycocotools, datumaro and the Label Studio SDK read the annotation files, and what they write is converted; 2 GB",
         run: Run::Pytest(&[

@@ -245,7 +245,8 @@ impl Acceptance {
     fn check_nodes(&self, bundle: &TestBundle, file: &ModelFile) -> anyhow::Result<Outcome> {
         let frame = file.variant.frame.map(|form| [form.height, form.width]);
         let window = bundle.manifest.model.window.map(|window| [window.size; 2]);
-        let size = frame.or(window).unwrap_or(self.image_size());
+        let only = file.adapter.as_ref().and_then(|adapter| adapter.size);
+        let size = frame.or(window).or(only).unwrap_or(self.image_size());
         let config = EngineConfig { input_size: Some(size), cpu_fallback: true, ..self.config() };
         let path = bundle.manifest.verified(&bundle.folder, file)?;
         let shape = [1, size[0], size[1]];

@@ -37,11 +37,17 @@ pub(super) fn check(
             let found = runner
                 .run_labels(&case.image, shape, manifest.model.classes.count())
                 .context(about)?;
-            if !found.covers([case.height, case.width]) {
+            let size = [case.height, case.width];
+            let frame = LogitGeometry::new(size, size, false);
+            let labels = match found.shape[..] {
+                [1, height, width] => frame.spread_labels(&found.data, [height, width]),
+                _ => None,
+            };
+            let Some(labels) = labels else {
                 let message = format!("{}: labels of shape {:?}", about(), found.shape);
                 return Err(CheckError::Invalid(message));
-            }
-            return Ok(compare_labels(case, &found.data));
+            };
+            return Ok(compare_labels(case, &labels));
         }
         let found = runner.run(&case.image, shape).context(about)?;
         let has_confidence = file.outputs.iter().any(|output| output.name == PROTOTYPE_CONFIDENCE);
@@ -144,12 +150,11 @@ fn compare(
         }
         _ => None,
     };
-    let frame = LogitGeometry {
-        height: case.height,
-        width: case.width,
-        padded: [case.height, case.width],
-        align_corners: grid.align_corners,
-    };
+    let frame = LogitGeometry::new(
+        [case.height, case.width],
+        [case.height, case.width],
+        grid.align_corners,
+    );
     if case.logits == ProbeCase::no_logits()
         && let Some([classes, height, width]) = shape(&found)
     {

@@ -136,7 +136,8 @@ fn open_file(
         if let Some(index) = references.iter().position(known) {
             return Ok(index);
         }
-        let segmenter = frame::open(folder, manifest, file, Some(tiling))?;
+        let own = tiling == Tiling::from(manifest.model.window);
+        let segmenter = frame::open(folder, manifest, file, (!own).then_some(tiling))?;
         references.push(ReferenceModel {
             file: file.file.clone(),
             tiling,

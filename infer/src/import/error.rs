@@ -55,7 +55,7 @@ pub enum ImportError {
     /// The trial run fails.
     #[error(
         "the trial on a synthetic image of {}x{} (height x width) failed: {source}; if the network takes other sizes only, say so with \
-         --multiple", size[0], size[1]
+         --multiple N, or --size HEIGHTxWIDTH for a single one", size[0], size[1]
     )]
     Trial {
         /// Height and width.
@@ -71,16 +71,16 @@ pub enum ImportError {
     NotFinite([usize; 2]),
     /// An output whose shape does not belong to one image.
     #[error(
-        "the file gives {what} of shape {found:?} for one image of {}x{}; labels must be one for every pixel, logits [1, classes, h, w]",
-        size[0], size[1]
+        "the file gives `{output}` of shape {found:?} for one image of {}x{}, which is neither logits (one for each class over the image) \
+         nor labels; name another with --output, or cut the file so that one comes out", size[0], size[1]
     )]
     Grid {
         /// Height and width.
         size: [usize; 2],
         /// The shape.
         found: Vec<usize>,
-        /// `labels` or `logits`.
-        what: &'static str,
+        /// Name of the output.
+        output: String,
     },
     /// Logits without a common stride.
     #[error(
@@ -91,9 +91,22 @@ pub enum ImportError {
         /// Sizes of logits and of the images that they came from.
         found: String,
     },
-    /// Weights in other files.
-    #[error("{} does not open by itself: it keeps its weights in other files; save it as one (save_as_external_data=False)", .0.display())]
-    ExternalWeights(PathBuf),
+    /// A file with weights that cannot be taken along.
+    #[error("the file keeps weights in `{name}`, which {reason}")]
+    ExternalData {
+        /// Its name in the ONNX file.
+        name: String,
+        /// The reason, after the name.
+        reason: String,
+    },
+    /// A copy that does not open.
+    #[error("{} opens in its folder, but not in the bundle: {source}", path.display())]
+    Alone {
+        /// The file.
+        path: PathBuf,
+        /// The error.
+        source: SessionError,
+    },
     /// A file of the bundle that cannot be written.
     #[error("{} could not be written: {source}", out.display())]
     Write {
@@ -105,4 +118,18 @@ pub enum ImportError {
     /// The folder cannot be put into place.
     #[error("the bundle could not be written: {0}")]
     Folder(#[from] std::io::Error),
+}
+
+impl ImportError {
+    /// True where another way to read the input changes nothing.
+    pub(super) fn is_final(&self) -> bool {
+        !matches!(
+            self,
+            Self::Trial { .. }
+                | Self::Stride { .. }
+                | Self::Grid { .. }
+                | Self::Classes { .. }
+                | Self::Signature(_)
+        )
+    }
 }

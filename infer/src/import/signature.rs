@@ -1,8 +1,8 @@
-//! Inputs and outputs that a file declares: how it takes images, and which output to use.
+//! Formats in which the declared input may take images. What the file leaves open, trials settle.
 
 use protoseg_models::adapter::Layout;
 use protoseg_models::bundle::{Dimension, TensorInfo, signature};
-use protoseg_models::variant::ModelKind;
+use protoseg_models::interface::InputElement;
 
 use super::ImportError;
 
@@ -10,16 +10,35 @@ use super::ImportError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct InputFormat {
     pub(super) layout: Layout,
-    /// Bytes; otherwise 32-bit floats.
-    pub(super) bytes: bool,
+    /// One channel; otherwise three.
+    pub(super) gray: bool,
+    pub(super) element: InputElement,
+    /// Number of images at once, if fixed.
     pub(super) batch: Option<usize>,
-    pub(super) size: Option<[usize; 2]>,
+    /// Height and width in pixels, as far as they are fixed.
+    pub(super) sides: [Option<usize>; 2],
+    /// True where the file declares the number of channels.
+    pub(super) declared: bool,
 }
 
-const COLORS: Dimension = Dimension::Fixed(3);
+impl InputFormat {
+    /// Height and width, if both are fixed.
+    pub(super) fn size(&self) -> Option<[usize; 2]> {
+        match self.sides {
+            [Some(height), Some(width)] => Some([height, width]),
+            _ => None,
+        }
+    }
+}
 
-/// Reads the format of the only input.
-pub(super) fn input_format(inputs: &[TensorInfo]) -> Result<InputFormat, ImportError> {
+/// Least height and width: a fixed dimension below it is none of the two.
+const LEAST_SIDE: usize = 8;
+
+/// Numbers of images to try where one alone does not run, though the file leaves the number open.
+const BATCHES: [usize; 4] = [2, 4, 8, 16];
+
+/// Returns every format that fits the declaration of the only input, the likeliest first.
+pub(super) fn input_formats(inputs: &[TensorInfo]) -> Result<Vec<InputFormat>, ImportError> {
     let [input] = inputs else {
         return Err(ImportError::Signature(format!(
             "the file has {} inputs ({}), and only files with one, the image, can be imported",
@@ -27,101 +46,75 @@ pub(super) fn input_format(inputs: &[TensorInfo]) -> Result<InputFormat, ImportE
             signature(inputs)
         )));
     };
-    let refused = |reason| {
+    let refused = |reason: &str| {
         Err(ImportError::Signature(format!(
-            "the input {input} does not take images [N, 3, H, W] or [N, H, W, 3]: {reason}"
+            "the input {input} does not take images [N, C, H, W] or [N, H, W, C] of 3 channels or 1: {reason}"
         )))
     };
-    let bytes = match input.element.as_str() {
-        "uint8" => true,
-        "float32" => false,
-        "float16" => {
-            return refused(
-                "convert the file so that its inputs and outputs stay float32 (keep_io_types=True)",
-            );
-        }
-        _ => return refused("float32 and uint8 are supported"),
+    let Ok(element) = input.element.parse::<InputElement>() else {
+        let known: Vec<&str> = InputElement::ALL.into_iter().map(|(name, _)| name).collect();
+        return refused(&format!("elements of the types {} are supported", known.join(", ")));
     };
-    let [batch, rest @ ..] = input.shape.as_slice() else {
-        return refused("4 dimensions are needed");
-    };
-    let (layout, sides) = match rest {
-        [colors, height, width] if *colors == COLORS => (Layout::Nchw, [height, width]),
-        [height, width, colors] if *colors == COLORS => (Layout::Nhwc, [height, width]),
-        [_, _, _] => {
-            return refused("the second or the last dimension must be fixed to the 3 colors");
-        }
-        _ => return refused("4 dimensions are needed"),
-    };
-    let size = match sides {
-        [Dimension::Fixed(height), Dimension::Fixed(width)] => Some([*height, *width]),
-        [Dimension::Named(_), Dimension::Named(_)] => None,
-        _ => return refused("height and width must both be fixed or both be free"),
-    };
-    let batch = match batch {
-        Dimension::Fixed(count) => Some(*count),
-        Dimension::Named(_) => None,
-    };
-    if batch == Some(0) || size.is_some_and(|size| size.contains(&0)) {
+    if input.shape.contains(&Dimension::Fixed(0)) {
         return refused("a dimension is 0");
     }
-    Ok(InputFormat { layout, bytes, batch, size })
-}
-
-/// Chooses an output and tells its kind: the named one, else the only one that may be logits or
-/// labels.
-pub(super) fn choose<'a>(
-    outputs: &'a [TensorInfo],
-    name: Option<&str>,
-    classes: usize,
-) -> Result<(&'a TensorInfo, ModelKind), ImportError> {
-    let output = match (name, outputs) {
-        (Some(name), _) => outputs.iter().find(|output| output.name == name).ok_or_else(|| {
-            let known = signature(outputs);
-            ImportError::Signature(format!("the file has no output `{name}`; it has {known}"))
-        })?,
-        (None, [output]) => output,
-        (None, _) => {
-            let mut likely =
-                outputs.iter().filter(|output| classify_output(output, classes).is_ok());
-            match (likely.next(), likely.next()) {
-                (Some(output), None) => output,
-                _ => {
-                    return Err(ImportError::Signature(format!(
-                        "the file has the outputs {}; name the one with the logits of {classes} classes or the labels with --output",
-                        signature(outputs)
-                    )));
-                }
-            }
-        }
-    };
-    Ok((output, classify_output(output, classes)?))
-}
-
-fn classify_output(output: &TensorInfo, classes: usize) -> Result<ModelKind, ImportError> {
-    let fits = |dimension: &Dimension, size: usize| {
-        matches!(dimension, Dimension::Named(_)) || *dimension == Dimension::Fixed(size)
-    };
-    match (output.element.as_str(), output.shape.as_slice()) {
-        ("float32", [_, channels, _, last])
-            if *channels != Dimension::Fixed(classes) && *last == Dimension::Fixed(classes) =>
-        {
-            Err(ImportError::Signature(format!(
-                "the output {output} has its classes last, and logits are taken as [N, classes, h, w]: end the file with a Transpose \
-                 of [0, 3, 1, 2]"
-            )))
-        }
-        ("float32", [_, channels, _, _]) if fits(channels, classes) => Ok(ModelKind::Logits),
-        ("float32", [_, Dimension::Fixed(channels), _, _]) => {
-            Err(ImportError::Classes { found: *channels, expected: classes })
-        }
-        ("int64" | "int32" | "uint8", [_, _, _]) => Ok(ModelKind::Labels),
-        ("int64" | "int32" | "uint8", [_, one, _, _]) if fits(one, 1) => Ok(ModelKind::Labels),
-        _ => Err(ImportError::Signature(format!(
-            "the output {output} is neither logits (float32 [N, classes, h, w]) nor labels (int64, int32 or uint8, [N, H, W] or \
-             [N, 1, H, W]); name another with --output, or cut the file so that one comes out"
-        ))),
+    let shape: Vec<Option<usize>> = input
+        .shape
+        .iter()
+        .map(|dimension| match dimension {
+            Dimension::Fixed(size) => Some(*size),
+            Dimension::Named(_) => None,
+        })
+        .collect();
+    let mut formats = Vec::new();
+    for channels in [3, 1] {
+        let all = [Layout::Nchw, Layout::Nhwc, Layout::Chw, Layout::Hwc, Layout::Nhw, Layout::Hw];
+        formats.extend(all.into_iter().filter_map(|layout| fit(&shape, layout, channels, element)));
     }
+    // Where the file fixes channels, nothing else can be them.
+    if formats.iter().any(|format| format.declared) {
+        formats.retain(|format| format.declared);
+    }
+    match formats.as_slice() {
+        [] if !matches!(shape.len(), 0 | 2..=4) => refused("2 to 4 dimensions are needed"),
+        [] => refused(
+            "no dimension can be the channels; a file of other channels needs another input",
+        ),
+        _ => Ok(formats),
+    }
+}
+
+/// Returns the same formats for several images at once, where the file leaves the number open.
+pub(super) fn with_batches(formats: &[InputFormat]) -> impl Iterator<Item = InputFormat> + '_ {
+    let open = formats.iter().filter(|format| format.batch.is_none());
+    open.flat_map(|format| {
+        BATCHES.into_iter().map(|batch| InputFormat { batch: Some(batch), ..*format })
+    })
+}
+
+/// Returns the format of a layout; None where the shape has no room for it. A file without a shape
+/// has room for all with four dimensions.
+fn fit(
+    shape: &[Option<usize>],
+    layout: Layout,
+    channels: usize,
+    element: InputElement,
+) -> Option<InputFormat> {
+    let usual = [None; 4];
+    let shape = if shape.is_empty() { &usual } else { shape };
+    // `[1, H, W]` is one gray image, not an image of one channel.
+    let (batch, found, sides) = match (layout, shape) {
+        (Layout::Nchw, &[n, c, h, w]) | (Layout::Nhwc, &[n, h, w, c]) => (n, c, [h, w]),
+        (Layout::Chw, &[c, h, w]) if channels != 1 => (Some(1), c, [h, w]),
+        (Layout::Hwc, &[h, w, c]) if channels != 1 || c == Some(1) => (Some(1), c, [h, w]),
+        (Layout::Nhw, &[n, h, w]) if channels == 1 => (n, None, [h, w]),
+        (Layout::Hw, &[h, w]) if channels == 1 => (Some(1), None, [h, w]),
+        _ => return None,
+    };
+    let fits = found.is_none_or(|found| found == channels)
+        && sides.iter().flatten().all(|side| *side >= LEAST_SIDE);
+    let (gray, declared) = (channels == 1, found.is_some());
+    fits.then_some(InputFormat { layout, gray, element, batch, sides, declared })
 }
 
 #[cfg(test)]
@@ -140,66 +133,38 @@ mod tests {
     }
 
     #[test]
-    fn inputs_are_understood_or_refused() {
-        let read = |text: &str| input_format(&[tensor(text)]);
-        let free = InputFormat { layout: Layout::Nchw, bytes: false, batch: None, size: None };
-        assert_eq!(read("x float32 N 3 H W").unwrap(), free);
-        assert_eq!(
-            read("x uint8 1 512 1024 3").unwrap(),
-            InputFormat {
-                layout: Layout::Nhwc,
-                bytes: true,
-                batch: Some(1),
-                size: Some([512, 1024])
-            }
-        );
-        for (text, reason) in [
-            ("x float16 N 3 H W", "keep_io_types"),
-            ("x double N 3 H W", "float32 and uint8"),
-            ("x float32 3 H W", "4 dimensions"),
-            ("x float32", "4 dimensions"),
-            ("x float32 N C H W", "3 colors"),
-            ("x float32 N 1 H W", "3 colors"),
-            ("x float32 N 3 512 W", "both be"),
-            ("x float32 0 3 H W", "is 0"),
-        ] {
-            let message = read(text).unwrap_err().to_string();
-            assert!(message.contains(reason), "{text}: {message}");
-        }
-        assert!(input_format(&[]).unwrap_err().to_string().contains("0 inputs"));
+    fn declarations_leave_some_formats() {
+        let read = |text: &str| {
+            let formats = input_formats(&[tensor(text)]).unwrap();
+            let short = |format: &InputFormat| (format.layout, if format.gray { 1 } else { 3 });
+            formats.iter().map(short).collect::<Vec<_>>()
+        };
+        assert_eq!(read("x float32 N 3 H W"), [(Layout::Nchw, 3)]);
+        assert_eq!(read("x uint8 1 512 1024 3"), [(Layout::Nhwc, 3)]);
+        assert_eq!(read("x float16 N 1 H W"), [(Layout::Nchw, 1)]);
+        let open = [(Layout::Nchw, 3), (Layout::Nhwc, 3), (Layout::Nchw, 1), (Layout::Nhwc, 1)];
+        assert_eq!(read("x float32 N C H W"), open);
+        assert_eq!(read("x float32"), open);
+        assert_eq!(read("x float32 3 H W")[0], (Layout::Chw, 3));
+        assert_eq!(read("x float32 H W 1"), [(Layout::Hwc, 1)]);
+        assert_eq!(read("x int32 H W"), [(Layout::Hw, 1)]);
+        assert_eq!(read("x float32 1 512 512"), [(Layout::Nhw, 1)]);
+        let sides = |text: &str| input_formats(&[tensor(text)]).unwrap()[0].sides;
+        assert_eq!(sides("x float32 1 3 height 64"), [None, Some(64)]);
+        assert_eq!(input_formats(&[tensor("x float32 2 3 16 8")]).unwrap()[0].batch, Some(2));
     }
 
     #[test]
-    fn the_output_is_found_or_asked_for() {
-        let outputs = |texts: &[&str]| texts.iter().map(|text| tensor(text)).collect::<Vec<_>>();
-        let chosen = |texts: &[&str], name: Option<&str>| {
-            choose(&outputs(texts), name, 19)
-                .map(|(output, kind)| (output.name.clone(), kind))
-                .map_err(|error| error.to_string())
-        };
-        let found = |name: &str, kind| Ok((name.to_owned(), kind));
-        assert_eq!(chosen(&["a float32 N 19 h w"], None), found("a", ModelKind::Logits));
-        assert_eq!(chosen(&["a int64 N H W"], None), found("a", ModelKind::Labels));
-        assert_eq!(chosen(&["a uint8 N 1 H W"], None), found("a", ModelKind::Labels));
-        assert_eq!(
-            chosen(&["a float32 N 256 h w", "b float32 N ? h w"], None),
-            found("b", ModelKind::Logits)
-        );
-        let two = ["a float32 N 19 h w", "b float32 N 19 h w"];
-        assert_eq!(chosen(&two, Some("b")), found("b", ModelKind::Logits));
-        for (texts, name, part) in [
-            (&two[..], None, "--output"),
-            (&two[..], Some("c"), "no output `c`"),
-            (&["a float32 N 21 h w"][..], None, "21 classes"),
-            (&["a float32 N h w 19"][..], None, "[N, classes, h, w]"),
-            (&["a float32 N 512 512 19"][..], None, "[N, classes, h, w]"),
-            (&["a float32 N 1000"][..], None, "neither"),
-            (&["a int64 N 2 H W"][..], None, "neither"),
-            (&["a double N 19 H W"][..], None, "neither"),
-            (&[][..], None, "--output"),
+    fn inputs_that_take_no_images_are_refused() {
+        for (text, reason) in [
+            ("x string N 3 H W", "float16"),
+            ("x float32 N", "2 to 4 dimensions"),
+            ("x float32 N 4 512 512", "channels"),
+            ("x float32 0 3 H W", "is 0"),
         ] {
-            let message = chosen(texts, name).unwrap_err();
-            assert!(message.contains(part), "{texts:?}: {message}");
+            let message = input_formats(&[tensor(text)]).unwrap_err().to_string();
+            assert!(message.contains(reason), "{text}: {message}");
         }
+        assert!(input_formats(&[]).unwrap_err().to_string().contains("0 inputs"));
     }
 }

@@ -1,139 +1,288 @@
-//! Trial runs of a file on synthetic images of sizes that it should take.
+//! Trial runs of a file on synthetic images: of which size, how many at once, and which output.
 
-use protoseg_models::probe::ProbeCase;
-use protoseg_models::variant::ModelKind;
-use protoseg_models::weights::Tensor;
-use protoseg_models::window::LogitGrid;
+use protoseg_models::adapter::Adapter;
+use protoseg_models::bundle::{TensorInfo, signature};
+use protoseg_models::interface::{InputElement, Interface, OutputLayout};
 
-use super::ImportError;
-use crate::session::{Runner, SessionError};
-use crate::stitch::LogitMap;
-use crate::upsample::{self, LogitGeometry};
+use super::reading::{self, OutputReading, Unreadable, first_image, image};
+use super::signature::InputFormat;
+use super::{ImportError, ImportOptions};
+use crate::session::{RawOutput, RawValues, Runner, SessionError};
 
 /// Seed of the images.
 const SEED: u64 = 1;
 
-/// Logits of an image beyond which the probe keeps its labels only: 16 MiB of them.
-const MAX_LOGITS: usize = 1 << 22;
+/// How far an image's scores may move when another runs beside it, as a share of the largest.
+const BESIDE: f32 = 0.02;
 
-/// A synthetic image, and its logits or labels.
+/// Colors of the fields of a chart.
+const FIELDS: [[u8; 3]; 12] = [
+    [0, 0, 0],
+    [255, 255, 255],
+    [230, 20, 20],
+    [20, 230, 20],
+    [20, 20, 230],
+    [230, 230, 20],
+    [20, 230, 230],
+    [230, 20, 230],
+    [128, 128, 128],
+    [64, 40, 20],
+    [250, 200, 170],
+    [90, 160, 220],
+];
+
+/// A synthetic image and the output of the file.
 pub(super) struct Trial {
-    size: [usize; 2],
-    image: Vec<u8>,
-    output: TrialOutput,
+    /// Height and width.
+    pub(super) size: [usize; 2],
+    pub(super) image: Vec<u8>,
+    pub(super) reading: OutputReading,
+    pub(super) output: RawOutput,
 }
 
-enum TrialOutput {
-    Logits(Tensor),
-    Labels(Vec<u8>),
+/// A file that is run in one format.
+pub(super) struct Candidate<'a> {
+    runner: &'a mut Runner,
+    format: InputFormat,
+    options: &'a ImportOptions,
+    outputs: &'a [TensorInfo],
+    /// Name and layout of the output, once a trial has shown it.
+    chosen: Option<(String, OutputLayout)>,
+    /// Why that output was taken, where there were several.
+    pub(super) remark: Option<String>,
 }
 
-/// First size to try where sizes are free: one that most networks take, and from which their stride
-/// shows.
-pub(super) fn first_size(align_corners: bool, multiple: usize) -> [usize; 2] {
-    [128, 192].map(|side: usize| side.next_multiple_of(multiple) + usize::from(align_corners))
+/// A scene of a size.
+pub(super) fn scene([height, width]: [usize; 2]) -> Vec<u8> {
+    protoseg_synthetic::render_scene(SEED, 0, height, width).image
 }
 
-/// Second size to try: odd multiples of what the network should take, and so multiples of nothing
-/// more.
-pub(super) fn odd_size(grid: LogitGrid) -> [usize; 2] {
-    let steps = 96_usize.div_ceil(grid.encoder_stride) | 1;
-    [steps, steps + 2].map(|steps| grid.round_up(steps * grid.encoder_stride))
-}
-
-/// Runs a synthetic image of a size.
-pub(super) fn run(
-    runner: &mut Runner,
-    kind: ModelKind,
-    classes: usize,
-    size @ [height, width]: [usize; 2],
-) -> Result<Trial, ImportError> {
-    let image = protoseg_synthetic::render_scene(SEED, 0, height, width).image;
-    let failed = |error| match error {
-        source @ SessionError::Run { .. } => ImportError::Trial { size, source },
-        other => other.into(),
+/// Fields of plain colors above a gray ramp: what scenes lack.
+pub(super) fn chart([height, width]: [usize; 2]) -> Vec<u8> {
+    let pixel = |row: usize, column: usize| {
+        let (row, across) = (row * 4 / height, column * 4 / width);
+        match FIELDS.get(row * 4 + across) {
+            Some(color) => *color,
+            None => [(column * 255 / width) as u8; 3],
+        }
     };
-    let output = if kind == ModelKind::Labels {
-        let found = runner.run_labels(&image, [1, height, width], classes).map_err(failed)?;
-        if !found.covers(size) {
-            return Err(ImportError::Grid { size, found: found.shape, what: "labels" });
-        }
-        TrialOutput::Labels(found.data)
-    } else {
-        let found = runner.run(&image, [1, height, width]).map_err(failed)?;
-        match found.shape[..] {
-            [1, channels, _, _] if channels != classes => {
-                return Err(ImportError::Classes { found: channels, expected: classes });
-            }
-            [1, _, h, w] if h * w > 0 => {}
-            _ => {
-                return Err(ImportError::Grid { size, found: found.shape, what: "logits" });
-            }
-        }
-        if !found.data.iter().all(|logit| logit.is_finite()) {
-            return Err(ImportError::NotFinite(size));
-        }
-        TrialOutput::Logits(found)
-    };
-    Ok(Trial { size, image, output })
+    (0..height).flat_map(|row| (0..width).flat_map(move |column| pixel(row, column))).collect()
 }
 
-/// Finds the grid on which the logits of all trials lie; labels lie on that of the pixels.
-pub(super) fn grid(
-    trials: &[Trial],
-    align_corners: bool,
-    multiple: usize,
-) -> Result<LogitGrid, ImportError> {
-    let mut counts = Vec::new();
-    for Trial { size, output, .. } in trials {
-        match output {
-            TrialOutput::Logits(logits) => {
-                counts.extend(size.iter().copied().zip(logits.shape[2..].iter().copied()));
-            }
-            TrialOutput::Labels(_) => counts.extend(size.map(|side| (side, side))),
+impl<'a> Candidate<'a> {
+    pub(super) fn new(
+        runner: &'a mut Runner,
+        format: InputFormat,
+        options: &'a ImportOptions,
+        outputs: &'a [TensorInfo],
+    ) -> Self {
+        Self { runner, format, options, outputs, chosen: None, remark: None }
+    }
+
+    pub(super) fn into_runner(self) -> &'a mut Runner {
+        self.runner
+    }
+
+    pub(super) fn format(&self) -> InputFormat {
+        self.format
+    }
+
+    /// Returns the description of the file as far as it is known.
+    pub(super) fn adapter(&self, size: Option<[usize; 2]>, batch: Option<usize>) -> Adapter {
+        let InputFormat { layout, gray, element, sides, .. } = self.format;
+        let usual = match self.options.normalization {
+            Some(_) => InputElement::Float32,
+            None => InputElement::Uint8,
+        };
+        let output = match &self.chosen {
+            Some((name, _)) => name.clone(),
+            None => self.outputs.first().map(|output| output.name.clone()).unwrap_or_default(),
+        };
+        let fixed = size.or(self.format.size());
+        Adapter {
+            layout,
+            order: self.options.order,
+            normalization: self.options.normalization,
+            batch,
+            size: fixed,
+            output,
+            interface: Interface {
+                element: (element != usual).then_some(element),
+                gray,
+                sides: if fixed.is_some() { [None; 2] } else { sides },
+                ..Interface::default()
+            },
         }
     }
-    LogitGrid::from_measurements(&counts, align_corners, multiple).ok_or_else(|| {
-        let described = trials.iter().map(|Trial { size, output, .. }| match output {
-            TrialOutput::Logits(logits) => {
-                format!("{}x{} for {}x{}", logits.shape[2], logits.shape[3], size[0], size[1])
+
+    /// Runs images of one size and returns the outputs that may be the segmentation.
+    fn run(
+        &mut self,
+        images: &[u8],
+        size @ [height, width]: [usize; 2],
+        exaggerated: bool,
+    ) -> Result<Vec<(String, RawOutput)>, ImportError> {
+        let pixels = (height * width * 3).max(1);
+        let count = images.len() / pixels;
+        let mut adapter = self.adapter(Some(size), self.format.batch);
+        if exaggerated {
+            adapter.normalization =
+                adapter.normalization.map(|constants| constants.exaggerated(100.0));
+        }
+        self.runner.adapt(adapter);
+        let named = self.chosen.as_ref().map(|(name, _)| name).or(self.options.output.as_ref());
+        let names: Vec<String> = match named {
+            Some(name) => vec![name.clone()],
+            None => self.outputs.iter().map(|output| output.name.clone()).collect(),
+        };
+        let asked: Vec<&str> = names.iter().map(String::as_str).collect();
+        let found = self.runner.run_raw(images, [count, height, width], &asked);
+        let found = found.map_err(|error| match error {
+            source @ SessionError::Run { .. } => ImportError::Trial { size, source },
+            other => other.into(),
+        })?;
+        Ok(names.into_iter().zip(found).collect())
+    }
+
+    /// Runs a scene of a size.
+    pub(super) fn try_size(&mut self, size: [usize; 2]) -> Result<Trial, ImportError> {
+        self.try_image(scene(size), size)
+    }
+
+    /// Runs one image of a size.
+    pub(super) fn try_image(
+        &mut self,
+        image: Vec<u8>,
+        size: [usize; 2],
+    ) -> Result<Trial, ImportError> {
+        let found = self.run(&image, size, false)?;
+        let classes = self.options.classes.count();
+        let last = self.format.layout.channels_last();
+        let batch = self.format.batch.unwrap_or(1);
+        let mut readable = Vec::new();
+        let mut reasons = Vec::new();
+        for (name, output) in found {
+            match reading::read(&output, batch, size, classes, last) {
+                Ok(reading) => readable.push((name, reading, output)),
+                Err(reason) => reasons.push((name, reason, output.shape)),
             }
-            TrialOutput::Labels(_) => format!("{}x{}", size[0], size[1]),
-        });
-        ImportError::Stride { found: described.collect::<Vec<_>>().join(", ") }
-    })
+        }
+        if let Some((name, layout)) = &self.chosen {
+            readable.retain(|(found, reading, _)| found == name && reading.layout == *layout);
+        }
+        let (name, reading, output) = self.choose(readable, &reasons, size)?;
+        let output = first_image(output, reading.layout);
+        self.chosen = Some((name, reading.layout));
+        Ok(Trial { size, image, reading, output })
+    }
+
+    /// Chooses among the outputs that may be the segmentation.
+    fn choose(
+        &mut self,
+        mut readable: Vec<(String, OutputReading, RawOutput)>,
+        reasons: &[(String, Unreadable, Vec<usize>)],
+        size: [usize; 2],
+    ) -> Result<(String, OutputReading, RawOutput), ImportError> {
+        let expected = self.options.classes.count();
+        let all: Vec<String> = readable.iter().map(|(name, ..)| name.clone()).collect();
+        if readable.len() > 1 {
+            // Heads that only training needs.
+            let is_auxiliary = |name: &str| name.to_lowercase().contains("aux");
+            if readable.iter().any(|(name, ..)| !is_auxiliary(name)) {
+                readable.retain(|(name, ..)| !is_auxiliary(name));
+            }
+            // Scores say more than the labels that were made of them.
+            let is_scores = |reading: &OutputReading| reading.channels == expected;
+            if readable.iter().any(|(_, reading, _)| is_scores(reading)) {
+                readable.retain(|(_, reading, _)| is_scores(reading));
+            }
+        }
+        if readable.len() > 1 {
+            return Err(ImportError::Signature(format!(
+                "the file has the outputs {}; name the one with the logits of {expected} classes or the labels with --output",
+                signature(self.outputs)
+            )));
+        }
+        if let Some(found) = readable.pop() {
+            if all.len() > 1 {
+                self.remark = Some(format!(
+                    "of the outputs {} `{}` is taken; --output names another",
+                    all.join(", "),
+                    found.0
+                ));
+            }
+            return Ok(found);
+        }
+        match reasons {
+            [] => Err(ImportError::Signature("the file has no output".to_owned())),
+            [(_, Unreadable::Channels(found), _)] => {
+                Err(ImportError::Classes { found: *found, expected })
+            }
+            [(name, Unreadable::Shape, shape)] => {
+                Err(ImportError::Grid { size, found: shape.clone(), output: name.clone() })
+            }
+            _ => {
+                let shapes = reasons.iter().map(|(name, _, shape)| format!("{name} {shape:?}"));
+                Err(ImportError::Signature(format!(
+                    "no output of the file has {expected} classes or one channel over an image of {}x{}: {}",
+                    size[0],
+                    size[1],
+                    shapes.collect::<Vec<_>>().join(", ")
+                )))
+            }
+        }
+    }
+
+    /// Returns the output for values far beyond any image; None where the file takes bytes, or
+    /// fails on them.
+    pub(super) fn exaggerated(&mut self, size: [usize; 2]) -> Option<RawOutput> {
+        self.options.normalization?;
+        let (_, layout) = self.chosen.clone()?;
+        let (_, output) = self.run(&scene(size), size, true).ok()?.pop()?;
+        Some(first_image(output, layout))
+    }
+
+    /// Finds how many images the file takes at once: None for any number. Each must get what it
+    /// gets alone.
+    pub(super) fn batch(&mut self, alone: [&Trial; 2]) -> Option<usize> {
+        let size = alone[0].size;
+        if self.format.batch.is_some() {
+            return self.format.batch;
+        }
+        let (_, layout) = self.chosen.clone()?;
+        let both = [alone[0].image.as_slice(), &alone[1].image].concat();
+        let Ok(mut found) = self.run(&both, size, false) else { return Some(1) };
+        let Some((_, output)) = found.pop() else { return Some(1) };
+        let is_pair = layout.sizes(&output.shape).is_some_and(|[count, ..]| count == 2);
+        let same = |index: usize| {
+            let (beside, alone) = (image(&output, layout, index), alone[index].output.clone());
+            let shapes = beside.shape == alone.shape;
+            shapes && are_alike(&beside.into_floats(), &alone.into_floats())
+        };
+        if is_pair && same(0) && same(1) { None } else { Some(1) }
+    }
 }
 
 impl Trial {
-    /// Makes the trial a case of the probe.
-    pub(super) fn into_case(self, grid: LogitGrid) -> ProbeCase {
-        let Self { size: [height, width], image, output } = self;
-        let (logits, labels) = match output {
-            TrialOutput::Labels(labels) => (ProbeCase::no_logits(), labels),
-            TrialOutput::Logits(Tensor { shape, data }) => {
-                let map = LogitMap { classes: shape[1], height: shape[2], width: shape[3], data };
-                let frame = LogitGeometry {
-                    height,
-                    width,
-                    padded: [height, width],
-                    align_corners: grid.align_corners,
-                };
-                let labels = upsample::labels(&map, &frame);
-                let few = map.data.len() <= MAX_LOGITS;
-                (
-                    if few { Tensor { shape, data: map.data } } else { ProbeCase::no_logits() },
-                    labels,
-                )
-            }
-        };
-        ProbeCase {
-            name: format!("{height}x{width}"),
-            height,
-            width,
-            image,
-            logits,
-            labels,
-            prototype_confidence: None,
+    /// True where no value is NaN or infinite.
+    pub(super) fn is_finite(&self) -> bool {
+        match &self.output.values {
+            RawValues::Integers(_) => true,
+            RawValues::Floats(values) => values.iter().all(|value| value.is_finite()),
         }
     }
+}
+
+/// True where two outputs differ no more than rounding explains, but for a few places.
+fn are_alike(found: &[f32], expected: &[f32]) -> bool {
+    let largest = expected.iter().fold(1e-3_f32, |largest, value| largest.max(value.abs()));
+    let far = found
+        .iter()
+        .zip(expected)
+        .filter(|(found, expected)| {
+            let distance = (*found - *expected).abs();
+            distance.is_nan() || distance > BESIDE * largest
+        })
+        .count();
+    found.len() == expected.len() && far * 100 <= found.len()
 }

@@ -112,6 +112,11 @@ pub enum SegmentError {
         "this model gives labels, and overlapping windows of labels have no mean: run images `whole`"
     )]
     LabelsInWindows,
+    /// Windows for a file whose logits lie at no whole stride.
+    #[error(
+        "this model gives logits at no whole fraction of its pixels, so windows of them cannot be joined: run images `whole`"
+    )]
+    CoversInWindows,
     /// Logits asked of a file that gives labels.
     #[error("this model gives labels and no logits")]
     NoLogits,

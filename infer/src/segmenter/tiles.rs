@@ -8,22 +8,25 @@ use ndarray::{Array3, CowArray, Ix3};
 use protoseg_models::variant::ModelKind;
 use protoseg_models::window::{Blend, LogitGrid, Window, WindowPlan};
 
+use super::fit;
 use super::{ImageView, InputSizes, SegmentError};
 use crate::kernels::LogitPlanes;
 use crate::stitch::{Stitcher, are_finite};
-use crate::upsample::{self, LogitGeometry, Outputs, Prediction, Upsampler};
+use crate::upsample::{self, LogitGeometry, Outputs, Prediction, ScoreScale, Upsampler};
 
 /// Splits images into tiles; the same for all segmenters of a model.
 #[derive(Debug, Clone)]
 pub struct Tiler {
     pub(super) kind: ModelKind,
     pub(super) sizes: InputSizes,
-    pub(super) window: Option<Window>,
+    /// Windows along height and width.
+    pub(super) windows: Option<[Window; 2]>,
     pub(super) grid: LogitGrid,
     pub(super) blend: Blend,
     /// True where the file or its session takes windows of one size alone.
     pub(super) one_tile_size: bool,
     pub(super) classes: usize,
+    pub(super) scores: ScoreScale,
     /// `[height, width]` of each frame file.
     pub(super) frames: Vec<[usize; 2]>,
 }
@@ -39,12 +42,12 @@ impl Tiler {
 
     /// Returns the windows of an image `[height, width]`; None where it is run whole.
     pub fn window_plan(&self, size: [usize; 2]) -> Result<Option<WindowPlan>, SegmentError> {
-        let Some(window) = self.window else { return Ok(None) };
-        if self.one_tile_size {
-            let plan = WindowPlan::of_fixed_size(size, window, self.grid, self.blend)?;
+        let Some(windows @ [down, across]) = self.windows else { return Ok(None) };
+        if self.one_tile_size || down != across {
+            let plan = WindowPlan::of_fixed_size(size, windows, self.grid, self.blend)?;
             return Ok(Some(plan));
         }
-        Ok(WindowPlan::new(size, window, self.grid, self.blend)?)
+        Ok(WindowPlan::new(size, down, self.grid, self.blend)?)
     }
 
     /// Returns the cost of an image `[height, width]`, before anything is allocated for it.
@@ -87,7 +90,12 @@ impl Tiler {
         };
         let padded = plan.as_ref().map_or(tile_size, |plan| plan.padded());
         let align_corners = self.grid.align_corners;
-        let frame = LogitGeometry { height: size[0], width: size[1], padded, align_corners };
+        let placement = if plan.is_none() { self.sizes.placement(size)? } else { None };
+        let frame = LogitGeometry {
+            placement,
+            scores: self.scores,
+            ..LogitGeometry::new(size, padded, align_corners)
+        };
         Ok(TileGrid { starts, tile_size, plan, frame, classes: self.classes })
     }
 }
@@ -125,7 +133,11 @@ impl TileGrid {
     /// Appends the pixels of a tile, RGB `[height, width, 3]`, to a buffer. The image must have the
     /// size that was split.
     pub fn append<'a>(&self, image: impl Into<ImageView<'a>>, index: usize, pixels: &mut Vec<u8>) {
-        image.into().append_tile(self.starts[index], self.tile_size, pixels);
+        let image = image.into();
+        match self.frame.placement {
+            Some(placement) => fit::append(&image, placement, pixels),
+            None => image.append_tile(self.starts[index], self.tile_size, pixels),
+        }
     }
 }
 
@@ -326,11 +338,12 @@ mod tests {
         Tiler {
             kind: ModelKind::Logits,
             sizes: InputSizes::Any,
-            window,
+            windows: window.map(|window| [window; 2]),
             grid,
             blend: Blend::Ramp,
             one_tile_size: false,
             classes: 3,
+            scores: ScoreScale::default(),
             frames: vec![[4, 5]],
         }
     }

@@ -264,6 +264,7 @@ mod tests {
             batch: None,
             size: None,
             output: output[0].name.clone(),
+            interface: protoseg_models::interface::Interface::default(),
         };
         assert!(
             count(&profiled("adopt/float-nchw.onnx", Some(&adapter), false, [1, 32, 64]).unwrap())

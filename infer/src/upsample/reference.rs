@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn decisions_tell_how_near_the_next_class_is() {
         let logits = random(5, 6, 4);
-        let frame = LogitGeometry { height: 23, width: 16, padded: [24, 16], align_corners: false };
+        let frame = LogitGeometry::new([23, 16], [24, 16], false);
         for (index, decision) in reference_decisions(&logits, &frame).iter().enumerate() {
             let mut scores = logits_at(&logits, &frame, index / 16, index % 16);
             let softmax =

@@ -13,7 +13,7 @@ use protoseg_images::geo::GeoReference;
 use protoseg_images::geo_tiff;
 use protoseg_infer::upsample::{Outputs, Prediction, into_vec};
 use protoseg_label::STATE_DIR;
-use protoseg_models::classes::{Class, ClassTable};
+use protoseg_models::classes::{Class, ClassTable, IGNORE_INDEX};
 use protoseg_models::errors::FileError;
 
 use super::annotation_args::AnnotationArgs;
@@ -252,6 +252,46 @@ impl OutputFormats {
                 ..all
             }
         })
+    }
+
+    /// Least confidence of a pseudo-label, if there are to be some.
+    pub(crate) fn pseudo_confidence(&self) -> Option<f64> {
+        self.chosen.contains(&OutputFormat::Pseudo).then_some(self.min_confidence)
+    }
+
+    /// True if a pixel is sure enough for a pseudo-label.
+    pub(crate) fn keeps_any(&self, labels: &ImageLabels) -> bool {
+        let Some(least) = self.pseudo_confidence() else { return false };
+        let is_kept =
+            |(&step, &label): (&u8, &u8)| label != IGNORE_INDEX && f64::from(step) / 255.0 >= least;
+        let confidence = labels.confidence.iter().flatten();
+        confidence.zip(&labels.map.labels).any(is_kept)
+    }
+
+    /// Says what the values of `ids` are, where the classes have other ids in their data set.
+    pub(crate) fn ids_note(&self, classes: &ClassTable) -> Option<String> {
+        let mut numbered = (0_u8..).zip(classes.classes());
+        if !self.chosen.contains(&OutputFormat::Ids)
+            || numbered.all(|(train_id, class)| train_id == class.source_id)
+        {
+            return None;
+        }
+        let listed = |id: &dyn Fn(usize) -> u8| {
+            let names = classes.classes().iter().take(3).enumerate();
+            let mut names: Vec<String> =
+                names.map(|(index, class)| format!("{} {}", id(index), class.name)).collect();
+            if classes.count() > names.len() {
+                names.push("…".to_owned());
+            }
+            names.join(", ")
+        };
+        let train = listed(&|index| index as u8);
+        let own = listed(&|index| classes.classes()[index].source_id);
+        let there = match self.chosen.contains(&OutputFormat::LabelMapping) {
+            true => "labelids/ holds",
+            false => "--format labelids writes",
+        };
+        Some(format!("ids/ holds train ids ({train}); {there} the ids of the classes ({own})"))
     }
 
     /// Folders of the formats with files for each image.

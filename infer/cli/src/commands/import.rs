@@ -1,17 +1,20 @@
 //! `protoseg import`: makes a bundle of another program's ONNX file.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
-use protoseg_infer::import::{ImportError, ImportOptions, write_bundle};
+use protoseg_infer::import::{
+    ImportError, ImportOptions, ImportedBundle, LabelChoice, load_classes, write_bundle,
+};
 use protoseg_infer::session;
 use protoseg_models::adapter::{ChannelOrder, Normalization};
 use protoseg_models::bundle::{Manifest, ModelFile, signature};
-use protoseg_models::classes::ClassTable;
+use protoseg_models::interface::{Fit, ScoreKind};
 use protoseg_models::variant::{ModelKind, Precision};
-use protoseg_models::window::Tiling;
+use protoseg_models::window::{Tiling, Window};
 
 use super::engine_args::precisions;
 use super::reading_args::ReadingArgs;
@@ -19,19 +22,21 @@ use super::{CommandError, CommandOutcome, OrUsage, print};
 
 /// Make a bundle of another program's segmentation ONNX file
 ///
-/// Input: float32 or uint8 [N, 3, H, W] or [N, H, W, 3], of a fixed or any size. Output: logits
-/// [N, classes, h, w] at the image's size or a whole fraction of it, or labels [N, H, W] or
-/// [N, 1, H, W]. The file is copied unchanged. The manifest adds preprocessing and classes, and the
-/// probe holds the model's outputs for two synthetic scenes, by which `protoseg check` compares
-/// another machine with this one.
+/// Input: one image of three channels or one, in any order of dimensions and of any element type.
+/// Output: scores for each class, one channel of scores for two classes, or labels; at any
+/// resolution. What the file leaves open or says wrongly is found by trial runs, and said. The file
+/// is copied unchanged, with the files that hold its weights. The manifest adds preprocessing and
+/// classes, and the probe holds the model's outputs for two synthetic scenes, by which `protoseg
+/// check` compares another machine with this one.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ImportArgs {
     /// ONNX file
     model: PathBuf,
     /// Classes in order of channels or labels: cityscapes, camvid, voc, or a file
     ///
-    /// The file is JSON, [{"name": "road", "color": [128, 64, 128]}, …], or text with a class a
-    /// line: `id name red green blue`.
+    /// The file is JSON, [{"name": "road", "color": [128, 64, 128]}, …] or a config.json with
+    /// id2label, or text with a class a line: `id name red green blue`, a name, or a line of
+    /// labelmap.txt. A background is added to a single class.
     #[arg(long, value_name = "NAME|FILE")]
     classes: PathBuf,
     /// Bundle folder to write; replaces an older bundle
@@ -41,8 +46,17 @@ pub(crate) struct ImportArgs {
     #[arg(long)]
     name: Option<String>,
     /// Output with logits or labels [default: the only possible one]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = "Output")]
     output: Option<String>,
+    /// Meaning of the scores: logits, log-probabilities or probabilities [default: by trial]
+    #[arg(long, value_name = "KIND", help_heading = "Output")]
+    scores: Option<ScoreKind>,
+    /// Score of one channel above which a pixel is of class 1 [default: that of one half]
+    #[arg(long, value_name = "SCORE", allow_negative_numbers = true, value_parser = parse_finite, help_heading = "Output")]
+    threshold: Option<f32>,
+    /// Values of labels: positions or ids of the classes, or a value for each [default: by trial]
+    #[arg(long, value_name = "positions|ids|V,V,…", value_parser = parse_label_values, help_heading = "Output")]
+    label_values: Option<LabelChoice>,
     /// Channel order of the input
     #[arg(long, value_parser = channel_orders(), default_value = "rgb", help_heading = "Preprocessing")]
     order: ChannelOrder,
@@ -72,14 +86,30 @@ pub(crate) struct ImportArgs {
     /// With --align-corners to a multiple and one more. For files that take any size.
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024), help_heading = "Geometry")]
     multiple: Option<usize>,
-    /// Sliding window, or `whole` images [default: windows for files of one square size]
-    #[arg(long, value_name = "SIZE:STRIDE|whole", help_heading = "Geometry")]
-    window: Option<Tiling>,
+    /// Sliding window, or `whole` images [default: windows for files of one size]
+    #[arg(long, value_name = "SIZE:STRIDE|whole", value_parser = parse_windows, help_heading = "Geometry")]
+    window: Option<Windows>,
+    /// Size that the network takes, where the file leaves it open
+    #[arg(long, value_name = "HEIGHTxWIDTH", value_parser = parse_size, help_heading = "Geometry")]
+    size: Option<[usize; 2]>,
+    /// Way of images of other sizes: window, resize, letterbox or pad
+    ///
+    /// Labels have the size of the image in any case. The default is windows, and resizing for
+    /// labels and where preprocessor_config.json beside the file says so.
+    #[arg(long, value_name = "WAY", help_heading = "Geometry")]
+    fit: Option<Fit>,
     #[command(flatten)]
     reading: ReadingArgs,
     /// Precision of the weights, which sets the limits of `protoseg check`
     #[arg(long, value_parser = precisions(), default_value = "fp32")]
     precision: Precision,
+}
+
+/// Windows of an option: square or whole, or oblong along height and width.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Windows {
+    Tiling(Tiling),
+    Oblong([Window; 2]),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -93,9 +123,9 @@ enum NormalizationPreset {
 }
 
 pub(crate) fn run(arguments: &ImportArgs) -> Result<CommandOutcome, CommandError> {
-    let request = request(arguments).or_usage()?;
+    let (request, remark) = request(arguments).or_usage()?;
     session::load_runtime().or_usage()?;
-    let manifest = write_bundle(&arguments.model, &arguments.out, &request).map_err(|error| {
+    let written = write_bundle(&arguments.model, &arguments.out, &request).map_err(|error| {
         match error {
             error @ ImportError::Write { .. } => CommandError::Runtime(error.into()),
             error @ ImportError::Folder(_) => CommandError::Runtime(
@@ -114,13 +144,18 @@ pub(crate) fn run(arguments: &ImportArgs) -> Result<CommandOutcome, CommandError
             }
         }
     })?;
+    let ImportedBundle { manifest, remarks } = written;
     for file in &manifest.files {
         print(describe(&manifest, file))?;
+    }
+    for remark in remark.into_iter().chain(remarks) {
+        print(remark)?;
     }
     Ok(CommandOutcome::Success)
 }
 
-fn request(arguments: &ImportArgs) -> anyhow::Result<ImportOptions> {
+/// Returns the options, and what was added to the classes.
+fn request(arguments: &ImportArgs) -> anyhow::Result<(ImportOptions, Option<String>)> {
     let ImportArgs { model, classes, name, output, order, normalization, mean, std, scale, .. } =
         arguments;
     let named = |path: &Path| path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
@@ -138,19 +173,32 @@ fn request(arguments: &ImportArgs) -> anyhow::Result<ImportOptions> {
         (None, Some(mean), Some(std)) => Some(Normalization::new(*scale, *mean, *std)?),
         (None, ..) => None,
     };
-    Ok(ImportOptions {
+    let classes = load_classes(classes)?;
+    let (tiling, oblong) = match arguments.window {
+        None => (None, None),
+        Some(Windows::Tiling(tiling)) => (Some(tiling), None),
+        Some(Windows::Oblong(windows)) => (None, Some(windows)),
+    };
+    let options = ImportOptions {
         name,
-        classes: ClassTable::load(classes)?,
+        classes: classes.table,
         output: output.clone(),
         order: *order,
         normalization,
         align_corners: arguments.align_corners,
         multiple: arguments.multiple,
-        tiling: arguments.window,
+        size: arguments.size,
+        fit: arguments.fit,
+        tiling,
+        oblong,
+        scores: arguments.scores,
+        threshold: arguments.threshold,
+        labels: arguments.label_values.clone(),
         precision: arguments.precision,
         reading: arguments.reading.reading(),
         command: command(),
-    })
+    };
+    Ok((options, classes.remark))
 }
 
 /// Inputs, outputs and geometry of the imported file, for the user to review.
@@ -170,9 +218,18 @@ fn describe(manifest: &Manifest, file: &ModelFile) -> String {
         }
     };
     let size = adapter.as_ref().and_then(|adapter| adapter.size);
+    let interface = adapter.as_ref().map(|adapter| &adapter.interface);
+    let oblong = interface.and_then(|interface| interface.windows);
+    let fit = interface.map_or(Fit::Window, |interface| interface.fit);
     let tiling = match (window, size) {
         (Some(_), _) => format!("windows of {}", Tiling::from(window)),
-        (None, Some([height, width])) => format!("images of {height}x{width} only"),
+        (None, Some([height, width])) => match (oblong, fit) {
+            (Some([down, right]), _) => {
+                format!("windows of {height}x{width}, {}x{} apart", down.stride, right.stride)
+            }
+            (None, Fit::Window) => format!("images of {height}x{width} only"),
+            (None, fit) => format!("{} to {height}x{width}", fit.name()),
+        },
         (None, None) if grid.encoder_stride == 1 => "whole images".to_owned(),
         (None, None) => {
             let more = if grid.align_corners { " and one more" } else { "" };
@@ -195,6 +252,50 @@ fn parse_rgb(text: &str) -> Result<[f32; 3], String> {
         text.split(',').map(|number| number.trim().parse().ok()).collect();
     let numbers = numbers.and_then(|numbers| numbers.try_into().ok());
     numbers.ok_or_else(|| "write three numbers, such as 0.485,0.456,0.406".to_owned())
+}
+
+fn parse_finite(text: &str) -> Result<f32, String> {
+    let number = text.parse().ok().filter(|number: &f32| number.is_finite());
+    number.ok_or_else(|| "write a number such as 0.5".to_owned())
+}
+
+/// Parses `positions`, `ids` or a list of values.
+fn parse_label_values(text: &str) -> Result<LabelChoice, String> {
+    match text {
+        "positions" => Ok(LabelChoice::Positions),
+        "ids" => Ok(LabelChoice::Ids),
+        list => {
+            let values: Option<Vec<i64>> =
+                list.split(',').map(|value| value.trim().parse().ok()).collect();
+            let values = values.ok_or("write positions, ids, or values such as 0,255")?;
+            let distinct: BTreeSet<i64> = values.iter().copied().collect();
+            if distinct.len() < values.len() {
+                return Err("a value stands for two classes".to_owned());
+            }
+            Ok(LabelChoice::Values(values))
+        }
+    }
+}
+
+/// Parses `512x1024`, height and width.
+fn parse_size(text: &str) -> Result<[usize; 2], String> {
+    let side = |text: &str| text.trim().parse().ok().filter(|side| (1..=16_384).contains(side));
+    let size = text.split_once('x').and_then(|(height, width)| Some([side(height)?, side(width)?]));
+    size.ok_or_else(|| "write HEIGHTxWIDTH in pixels, such as 512x1024".to_owned())
+}
+
+/// Parses `whole`, `512:384`, or `512x1024:384` for oblong windows.
+fn parse_windows(text: &str) -> Result<Windows, String> {
+    let Some((size, stride)) = text.split_once(':').filter(|(size, _)| size.contains('x')) else {
+        let error = |_| "write `whole`, SIZE:STRIDE such as 768:512, or 512x1024:384".to_owned();
+        return text.parse().map(Windows::Tiling).map_err(error);
+    };
+    let stride = stride.parse().map_err(|_| "write a stride in pixels, such as 512x1024:384")?;
+    let [down, right] = parse_size(size)?.map(|size| Window { size, stride });
+    Ok(match down == right {
+        true => Windows::Tiling(Tiling::Windows(down)),
+        false => Windows::Oblong([down, right]),
+    })
 }
 
 /// The command line, for the bundle's provenance.

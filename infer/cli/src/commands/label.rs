@@ -181,6 +181,15 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
         return Err(error.into());
     }
     record.check()?;
+    if let Some(least) = formats.pseudo_confidence().filter(|_| report.done > 0)
+        && !record.kept_any()
+    {
+        print_stderr(format_args!(
+            "warning: no pixel of {} images reaches --pseudo-confidence {least}, so pseudo/ holds no label; give a lower one, \
+             and see --format confidence",
+            report.done
+        ));
+    }
     let unwritable = unwritable.into_inner().unwrap_or_else(PoisonError::into_inner);
     let labeled = report.done - unwritable.len();
     for (index, error) in report.failed.into_iter().chain(unwritable) {
@@ -205,6 +214,9 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
         print_json(&summary)?;
     } else {
         print(summary.human(&arguments.out))?;
+        if let Some(note) = formats.ids_note(&pipeline.segmenter().model().classes) {
+            print(note)?;
+        }
     }
     Ok(match (report.interrupted, summary.failed.is_empty()) {
         (true, _) => CommandOutcome::ExitCode(signals.status()),

@@ -44,7 +44,7 @@ impl RunArgs {
         let engine = &EngineConfig { reading: self.reading.reading(), ..engine.clone() };
         let pipeline = Pipeline::open(&self.bundle, engine, Some(images))?;
         warn_newer_version(&self.bundle, pipeline.segmenter().unknown_fields());
-        if engine.batch.is_some() && pipeline.segmenter().window().is_none() {
+        if engine.batch.is_some() && pipeline.segmenter().windows().is_none() {
             bail!(
                 "--batch is a number of windows, but images are run whole; leave it out, or add --window SIZE:STRIDE"
             );

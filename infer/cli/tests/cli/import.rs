@@ -12,7 +12,7 @@ use crate::common::{
 };
 
 /// Test folder with the model `name` in `theirs`.
-fn test_dir(name: &str) -> TestDir {
+pub(crate) fn test_dir(name: &str) -> TestDir {
     let dir = TestDir::new();
     std::fs::create_dir(dir.at("theirs")).unwrap();
     for extension in ["onnx", "data"] {
@@ -25,7 +25,7 @@ fn test_dir(name: &str) -> TestDir {
     dir
 }
 
-fn import(dir: &TestDir, name: &str, options: &str) -> ProgramOutput {
+pub(crate) fn import(dir: &TestDir, name: &str, options: &str) -> ProgramOutput {
     let line =
         format!("import theirs/{name}.onnx --classes in/classes.txt --out imported {options}");
     answer(&mut dir.command(line.trim_end()))
@@ -40,7 +40,7 @@ pub(crate) fn imported(name: &str, options: &str) -> TestDir {
     dir
 }
 
-fn label(dir: &TestDir, image: &RgbImage, options: &str) -> ProgramOutput {
+pub(crate) fn label(dir: &TestDir, image: &RgbImage, options: &str) -> ProgramOutput {
     for folder in ["images", "out"] {
         let _ = std::fs::remove_dir_all(dir.at(folder));
     }
@@ -50,7 +50,7 @@ fn label(dir: &TestDir, image: &RgbImage, options: &str) -> ProgramOutput {
 }
 
 /// Labels of an image by `protoseg label`.
-fn labels(dir: &TestDir, image: &RgbImage, options: &str) -> Vec<u8> {
+pub(crate) fn labels(dir: &TestDir, image: &RgbImage, options: &str) -> Vec<u8> {
     let given = label(dir, image, options);
     assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{options}: {given:?}");
     let map = label_map::read(&dir.at("out/ids/p.png"), 1 << 20).unwrap();
@@ -58,7 +58,7 @@ fn labels(dir: &TestDir, image: &RgbImage, options: &str) -> Vec<u8> {
     map.labels
 }
 
-fn noise(width: u32, height: u32) -> RgbImage {
+pub(crate) fn noise(width: u32, height: u32) -> RgbImage {
     let stream = Stream::keyed(&[u64::from(width), u64::from(height)]);
     let bytes =
         (0..u64::from(width * height * 3)).map(|index| stream.below(index, 256) as u8).collect();
@@ -201,7 +201,7 @@ fn files_of_one_square_size_run_in_windows() {
             }
         }
         let given = label(&dir, &noise(64, 65), "--window whole");
-        expect("whole", &given, 3, &["65x64 pixels do not fit", "64x64"]);
+        expect("whole", &given, 3, &["images/p.png", "65x64 pixels do not fit", "64x64"]);
         let given = label(&dir, &noise(64, 64), "--window 32:16");
         expect("windows", &given, 2, &["32x32 pixels do not fit", "64x64"]);
         let image = noise(64, 64);
@@ -213,14 +213,32 @@ fn files_of_one_square_size_run_in_windows() {
 }
 
 #[test]
-fn files_of_one_oblong_size_run_only_images_of_that_size() {
+fn files_of_one_oblong_size_run_in_windows_or_scale_images() {
+    let dir = imported("wide", "--normalization imagenet");
+    for (width, height) in [(64, 32), (150, 97), (10, 70)] {
+        let image = noise(width, height);
+        for options in ["", "--batch 3"] {
+            assert!(
+                labels(&dir, &image, options) == expected(&image, false, imagenet),
+                "{width}x{height} {options}"
+            );
+        }
+    }
+    let given = label(&dir, &noise(32, 64), "--window whole");
+    expect(
+        "whole",
+        &given,
+        3,
+        &["images/p.png", "64x32 pixels do not fit", "32x64 and nothing else"],
+    );
+    assert_eq!(results(&dir.at("out")), [""; 0]);
+    let dir = imported("wide", "--normalization none --window 32x64:16");
+    assert_eq!(labels(&dir, &noise(99, 50), ""), expected(&noise(99, 50), false, plain));
     for name in ["wide", "labels-byte"] {
-        let dir = imported(name, "--normalization imagenet");
+        let dir = imported(name, "--normalization imagenet --fit resize");
         let image = noise(64, 32);
         assert_eq!(labels(&dir, &image, ""), expected(&image, false, imagenet));
-        let given = label(&dir, &noise(32, 64), "");
-        expect(name, &given, 3, &["64x32 pixels do not fit", "32x64 and nothing else"]);
-        assert_eq!(results(&dir.at("out")), [""; 0]);
+        assert_eq!(labels(&dir, &stripes(128, 64), ""), stripe_labels(128, 64));
         let given = answer(&mut dir.command("check imported"));
         assert_eq!(
             (given.status, given.stdout.matches("passed  model.onnx 32x64").count()),
@@ -231,6 +249,8 @@ fn files_of_one_oblong_size_run_only_images_of_that_size() {
         for (options, part) in [
             ("--window 32:16", if name == "wide" { "32x64" } else { "labels" }),
             ("--multiple 8", "--multiple"),
+            ("--size 32x32", "--size 32x32"),
+            ("--fit resize --window 64:32", if name == "wide" { "exclude" } else { "labels" }),
         ] {
             let given = import(&dir, name, &format!("--normalization none {options}"));
             expect(name, &given, 2, &["theirs/", part]);
@@ -290,21 +310,19 @@ fn logits_of_a_larger_stride_are_upsampled_as_described() {
 #[test]
 fn unsupported_files_are_refused_and_leave_nothing() {
     const PLAIN: &str = "--normalization none";
-    let rows: [(&str, &str, &[&str]); 24] = [
+    let rows: [(&str, &str, &[&str]); 22] = [
         ("two-inputs", PLAIN, &["2 inputs", "z float32"]),
-        ("rank-3", PLAIN, &["x float32 [3, H, W]", "4 dimensions"]),
-        ("any-channels", PLAIN, &["[N, C, H, W]", "3 colors"]),
-        ("double", PLAIN, &["x float64", "float32 and uint8"]),
-        ("vector", PLAIN, &["y float32 [N, 3]", "neither logits", "nor labels"]),
-        ("classes-last", PLAIN, &["classes last", "Transpose"]),
+        ("vector", PLAIN, &["`y` of shape [1, 3]", "neither logits", "nor labels"]),
+        ("thirds", "--normalization none --window 48:24", &["no whole fraction", "whole only"]),
+        ("half-large", "--normalization none", &["not finite", "128x192"]),
+        ("float-nchw", "--normalization none --fit resize", &["any size", "--size HEIGHTxWIDTH"]),
+        ("float-nchw", "--normalization none --threshold 0.5", &["--threshold", "3 classes"]),
+        ("float-nchw", "--normalization none --label-values ids", &["--label-values", "scores"]),
+        ("binary-logit", PLAIN, &["one channel", "--classes names 3"]),
         ("not-finite", PLAIN, &["not finite", "128x192"]),
-        ("thirds", PLAIN, &["42x64 for 128x192", "no whole stride"]),
         ("hidden-classes", PLAIN, &["logits of 6 classes", "names 3"]),
-        ("high-labels", PLAIN, &["the label 4", "0 to 2"]),
-        ("small-labels", PLAIN, &["[1, 32, 48]", "128x192", "every pixel"]),
-        ("two-outputs", PLAIN, &["auxiliary float32", "y float32", "--output"]),
+        ("high-labels", PLAIN, &["the label 3", "0 to 2", "--label-values"]),
         ("two-outputs", "--normalization none --output z", &["no output `z`", "auxiliary"]),
-        ("external", PLAIN, &["by itself", "other files"]),
         ("skip", "--normalization none --multiple 4", &["failed", "100x108", "--multiple"]),
         ("float-nchw", "", &["--normalization", "--mean"]),
         ("byte-nchw", PLAIN, &["takes bytes", "leave out"]),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
@@ -48,6 +49,8 @@ pub(super) struct ResultRecorder<'a> {
     failed: Mutex<File>,
     /// First I/O error of recording a failure.
     record_error: Mutex<Option<std::io::Error>>,
+    /// True once a pixel was sure enough for a pseudo-label.
+    kept_any: AtomicBool,
 }
 
 impl<'a> ResultRecorder<'a> {
@@ -66,6 +69,7 @@ impl<'a> ResultRecorder<'a> {
             classes,
             failed: Mutex::new(failed),
             record_error: Mutex::new(None),
+            kept_any: AtomicBool::new(false),
         })
     }
 
@@ -81,6 +85,9 @@ impl<'a> ResultRecorder<'a> {
         let (mut labels, margin) = into_image_labels(&name, prediction);
         if let Some(place) = &place {
             place.ignore_missing(&mut labels.map.labels, IGNORE_INDEX);
+        }
+        if self.formats.keeps_any(&labels) {
+            self.kept_any.store(true, Ordering::Relaxed);
         }
         let labeled = LabeledImage {
             image: &item.image,
@@ -126,6 +133,11 @@ impl<'a> ResultRecorder<'a> {
             outputs.insert(escape_name(&link), bytes_of_input);
         }
         Ok(())
+    }
+
+    /// True if a pixel of some image was sure enough for a pseudo-label.
+    pub(super) fn kept_any(&self) -> bool {
+        self.kept_any.load(Ordering::Relaxed)
     }
 
     /// Adds an image to the list of failures and removes its results of earlier runs.

@@ -1,0 +1,233 @@
+//! Meaning of an output's values, told by those that came for a few images: logits or
+//! probabilities, a threshold, values of labels.
+
+use std::collections::BTreeSet;
+
+use protoseg_models::classes::ClassTable;
+use protoseg_models::interface::{LabelValues, ScoreKind};
+use protoseg_models::weights::Tensor;
+
+use super::{ImportError, LabelChoice};
+use crate::session::listed;
+
+/// How far rounding may move probabilities and their sum: that of 16-bit floats.
+const ROUNDING: f32 = 2e-3;
+
+/// The same for the sum over many classes.
+const SUM_ROUNDING: f32 = 2e-2;
+
+/// Tells what scores `[n, channels, h, w]` are. `far` are the scores of values beyond any image,
+/// where they are known: probabilities stay between 0 and 1.
+pub(super) fn score_kind(scores: &[Tensor], far: Option<&Tensor>) -> ScoreKind {
+    let is_share = |value: f32| (-ROUNDING..=1.0 + ROUNDING).contains(&value);
+    let all = || scores.iter().flat_map(|scores| &scores.data);
+    if all().all(|&value| is_share(value)) {
+        let mut far = far.into_iter().flat_map(|scores| &scores.data);
+        let bounded = far.all(|&value| !value.is_finite() || is_share(value));
+        let sums = scores.iter().flat_map(|scores| pixel_sums(scores, |value| value));
+        let add_up = scores.iter().all(|scores| scores.shape[1] > 1)
+            && sums.into_iter().all(|sum| (sum - 1.0).abs() <= SUM_ROUNDING);
+        if bounded || add_up {
+            return ScoreKind::Probabilities;
+        }
+    } else if all().all(|&value| value <= ROUNDING) {
+        let sums = scores.iter().flat_map(|scores| pixel_sums(scores, f32::exp));
+        if sums.into_iter().all(|sum| (sum - 1.0).abs() <= SUM_ROUNDING) {
+            return ScoreKind::LogProbabilities;
+        }
+    }
+    ScoreKind::Logits
+}
+
+/// Sums over the channels of each pixel.
+fn pixel_sums(scores: &Tensor, value: impl Fn(f32) -> f32) -> Vec<f32> {
+    let [count, channels, height, width] = scores.shape[..] else { return Vec::new() };
+    let plane = height * width;
+    let mut sums = vec![0.0; count * plane];
+    for (index, scores) in scores.data.chunks_exact(plane.max(1)).enumerate() {
+        let image = index / channels.max(1);
+        for (sum, &score) in sums[image * plane..].iter_mut().zip(scores) {
+            *sum += value(score);
+        }
+    }
+    sums
+}
+
+/// Returns the usual threshold of one channel.
+pub(super) fn usual_threshold(kind: ScoreKind) -> f32 {
+    match kind {
+        ScoreKind::Probabilities => 0.5,
+        ScoreKind::Logits => 0.0,
+        // A half.
+        ScoreKind::LogProbabilities => -std::f32::consts::LN_2,
+    }
+}
+
+/// Settles which value of the labels stands for which class, and says it.
+pub(super) fn label_values(
+    seen: &BTreeSet<i64>,
+    classes: &ClassTable,
+    choice: Option<&LabelChoice>,
+) -> Result<(LabelValues, String), ImportError> {
+    let count = classes.count();
+    let ids: Vec<i64> = classes.classes().iter().map(|class| i64::from(class.source_id)).collect();
+    let places: Vec<i64> = (0..count as i64).collect();
+    // Pixels without a class: 255, and 0 where no class has it.
+    let void = |values: &[i64], usual: &[i64]| {
+        usual.iter().copied().filter(|value| !values.contains(value)).collect::<Vec<i64>>()
+    };
+    let by_place = LabelValues { void: void(&places, &[255]), classes: places.clone() };
+    let by_id = LabelValues { void: void(&ids, &[0, 255]), classes: ids.clone() };
+    let fits = |values: &LabelValues| seen.iter().all(|&value| values.train_id(value).is_some());
+    let all: Vec<i64> = seen.iter().copied().collect();
+    let mask = LabelValues { classes: vec![0, 255], void: Vec::new() };
+    let chosen = match choice {
+        Some(LabelChoice::Positions) => Some(by_place.clone()),
+        // Who says so knows that a data set has ids of no class.
+        Some(LabelChoice::Ids) => {
+            let void = (0..=255).filter(|value| !ids.contains(value)).collect();
+            Some(LabelValues { void, ..by_id.clone() })
+        }
+        Some(LabelChoice::Values(values)) if values.len() == count => {
+            Some(LabelValues { void: void(values, &[0, 255]), classes: values.clone() })
+        }
+        Some(LabelChoice::Values(values)) => {
+            return Err(ImportError::Options(format!(
+                "--label-values names {} values for {count} classes: one for each",
+                values.len()
+            )));
+        }
+        None if count == 2 && seen.contains(&255) && fits(&mask) => Some(mask),
+        None => None,
+    };
+    if let Some(values) = chosen {
+        return match all.iter().find(|&&value| values.train_id(value).is_none()) {
+            Some(&value) => Err(unknown(value, &values, "")),
+            None => Ok(said(values, &by_place)),
+        };
+    }
+    match (fits(&by_place), ids != places && fits(&by_id)) {
+        // Nothing but the first of two: 255 may be the second, or none.
+        (true, false) if count == 2 && all == [0] => {
+            Ok(said(LabelValues { void: Vec::new(), ..by_place.clone() }, &by_place))
+        }
+        (true, false) => Ok(said(by_place.clone(), &by_place)),
+        (false, true) => Ok(said(by_id, &by_place)),
+        (true, true) => Err(ImportError::Options(format!(
+            "the file gave the labels {} in the trials, which may be the ids of --classes ({}) or the positions of its classes ({}): \
+             say --label-values ids or --label-values positions",
+            listed(&all),
+            listed(&ids),
+            listed(&places)
+        ))),
+        (false, false) => {
+            let classed: Vec<i64> = all.iter().copied().filter(|value| *value != 255).collect();
+            let one_more = classed.first().is_some_and(|first| *first >= 1)
+                && classed.last() == Some(&(count as i64));
+            let hint = if one_more && ids == places {
+                format!(
+                    "; its labels begin at 1: number the classes of --classes from 1 to {count}, or say --label-values {}",
+                    (1..=count).map(|value| value.to_string()).collect::<Vec<_>>().join(",")
+                )
+            } else {
+                "; where each class has another value, name all in order with --label-values"
+                    .to_owned()
+            };
+            let strange = all.iter().find(|&&value| by_place.train_id(value).is_none());
+            Err(unknown(strange.copied().unwrap_or_default(), &by_place, &hint))
+        }
+    }
+}
+
+fn unknown(value: i64, values: &LabelValues, hint: &str) -> ImportError {
+    ImportError::Signature(format!(
+        "the file gives the label {value}, and {} classes have the labels {}{hint}",
+        values.classes.len(),
+        listed(&values.classes)
+    ))
+}
+
+/// The values with a sentence about them.
+fn said(values: LabelValues, by_place: &LabelValues) -> (LabelValues, String) {
+    let classes = listed(&values.classes);
+    let from = if values.classes == by_place.classes {
+        format!("labels {classes}, the positions of the classes")
+    } else {
+        format!("labels {classes}, in the order of the classes")
+    };
+    let text = match values.void.as_slice() {
+        [] => from,
+        [_, _, _, ..] => format!("{from}; other values up to 255 stand for no class"),
+        void => {
+            let void: Vec<String> = void.iter().map(i64::to_string).collect();
+            format!("{from}; {} stands for no class", void.join(" or "))
+        }
+    };
+    (values, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scores(channels: usize, data: &[f32]) -> Tensor {
+        Tensor { shape: vec![1, channels, 1, data.len() / channels], data: data.to_vec() }
+    }
+
+    #[test]
+    fn scores_are_told_apart() {
+        let kind =
+            |data: &[f32], far: &[f32]| score_kind(&[scores(2, data)], Some(&scores(2, far)));
+        use ScoreKind::{LogProbabilities, Logits, Probabilities};
+        assert_eq!(kind(&[0.2, 0.9, 0.8, 0.1], &[0.0, 1.0, 1.0, 0.0]), Probabilities);
+        // One score a class, of its own.
+        assert_eq!(kind(&[0.2, 0.9, 0.1, 0.7], &[0.0, 1.0, 0.0, 1.0]), Probabilities);
+        assert_eq!(kind(&[0.2, 0.9, 0.1, 0.7], &[-30.0, 40.0, 2.0, 7.0]), Logits);
+        assert_eq!(
+            kind(&[0.2_f32.ln(), 0.9_f32.ln(), 0.8_f32.ln(), 0.1_f32.ln()], &[]),
+            LogProbabilities
+        );
+        assert_eq!(kind(&[-1.0, -5.0, -2.0, -6.0], &[]), Logits);
+        assert_eq!(kind(&[3.0, -5.0, -2.0, -6.0], &[]), Logits);
+    }
+
+    fn values(
+        seen: &[i64],
+        classes: &str,
+        choice: Option<LabelChoice>,
+    ) -> Result<(Vec<i64>, Vec<i64>), String> {
+        let table = ClassTable::parse(classes).unwrap();
+        let found = label_values(&seen.iter().copied().collect(), &table, choice.as_ref());
+        found.map(|(values, _)| (values.classes, values.void)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn values_of_labels_are_settled_or_asked_for() {
+        const THREE: &str = "0 red\n1 green\n2 blue\n";
+        const FROM_1: &str = "1 red\n2 green\n3 blue\n";
+        assert_eq!(values(&[0, 2], THREE, None), Ok((vec![0, 1, 2], vec![255])));
+        assert_eq!(values(&[0, 1, 255], THREE, None), Ok((vec![0, 1, 2], vec![255])));
+        assert_eq!(values(&[1, 3], FROM_1, None), Ok((vec![1, 2, 3], vec![0, 255])));
+        assert_eq!(values(&[0, 255], "0 a\n1 b\n", None), Ok((vec![0, 255], vec![])));
+        assert_eq!(values(&[0], "0 a\n1 b\n", None), Ok((vec![0, 1], vec![])));
+        assert_eq!(values(&[0, 1], "10 a\n20 b\n", None), Ok((vec![0, 1], vec![255])));
+        let chosen = Some(LabelChoice::Values(vec![5, 0, 9]));
+        assert_eq!(values(&[0, 9], THREE, chosen.clone()), Ok((vec![5, 0, 9], vec![255])));
+        assert_eq!(
+            values(&[1, 2], FROM_1, Some(LabelChoice::Positions)),
+            Ok((vec![0, 1, 2], vec![255]))
+        );
+        let (_, void) = values(&[1, 9, 77], FROM_1, Some(LabelChoice::Ids)).unwrap();
+        assert_eq!((void.len(), void[0], void[1]), (253, 0, 4));
+        for (seen, classes, choice, parts) in [
+            (&[1, 2, 3][..], THREE, None, &["the label 3", "0 to 2", "begin at 1", "1,2,3"][..]),
+            (&[1, 2], FROM_1, None, &["1 to 2", "--label-values ids", "positions"]),
+            (&[2, 3, 4], THREE, None, &["the label 3", "0 to 2", "--label-values"]),
+            (&[1], THREE, chosen.clone(), &["the label 1", "5, 0, 9"]),
+            (&[0], "0 a\n1 b\n", chosen, &["3 values for 2 classes"]),
+        ] {
+            let message = values(seen, classes, choice).unwrap_err();
+            assert!(parts.iter().all(|part| message.contains(part)), "{seen:?}: {message}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Sizes of images that a network takes, and how others get one of them.
+
+use protoseg_models::bundle::ModelFile;
+use protoseg_models::interface::Fit;
+use protoseg_models::window::{LogitGrid, MIN_SIDE};
+
+use super::{SegmentError, fit};
+use crate::upsample::Placement;
+
+/// Sizes of images that a network takes whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum InputSizes {
+    /// All from [`MIN_SIDE`] on: networks of protoseg.
+    Any,
+    /// Multiples of the grid's stride.
+    Grid(LogitGrid),
+    /// The same, with a fixed height or width.
+    Sides(LogitGrid, [Option<usize>; 2]),
+    /// `[height, width]`.
+    One([usize; 2]),
+    /// `[height, width]`, which images are fitted to.
+    Fitted(Fit, [usize; 2]),
+}
+
+impl InputSizes {
+    pub(super) fn from_file(file: &ModelFile, grid: LogitGrid) -> Self {
+        let Some(adapter) = &file.adapter else { return Self::Any };
+        let interface = &adapter.interface;
+        match (adapter.size, interface.fit) {
+            (Some(size), Fit::Window) => Self::One(size),
+            (Some(size), fit) => Self::Fitted(fit, size),
+            (None, _) if interface.sides != [None; 2] => Self::Sides(grid, interface.sides),
+            (None, _) => Self::Grid(grid),
+        }
+    }
+
+    /// True where tiles of other sizes than the configured windows may not run.
+    pub(super) fn is_fixed(self) -> bool {
+        !matches!(self, Self::Any | Self::Grid(_))
+    }
+
+    /// Returns the size to which an image is padded or scaled.
+    pub(super) fn padded(self, size: [usize; 2]) -> Result<[usize; 2], SegmentError> {
+        let refused = |expected: String| {
+            let [height, width] = size;
+            Err(SegmentError::OneSize { found: format!("{height}x{width}"), expected })
+        };
+        let rounded = |grid: LogitGrid| size.map(|side| grid.round_up(side.max(MIN_SIDE)));
+        match self {
+            Self::Any => Ok(size.map(|side| side.max(MIN_SIDE))),
+            Self::Grid(grid) => Ok(rounded(grid)),
+            Self::Sides(grid, sides) => {
+                let fits = |(side, fixed): (&usize, &Option<usize>)| {
+                    fixed.is_none_or(|fixed| fixed == *side)
+                };
+                if !size.iter().zip(&sides).all(fits) {
+                    let side = |side: Option<usize>| {
+                        side.map_or("any".to_owned(), |side| side.to_string())
+                    };
+                    return refused(sides.map(side).join(" x "));
+                }
+                let [height, width] = rounded(grid);
+                Ok([sides[0].unwrap_or(height), sides[1].unwrap_or(width)])
+            }
+            Self::One(one) if one == size => Ok(size),
+            Self::Fitted(Fit::Pad, [height, width]) if size[0] > height || size[1] > width => {
+                refused(format!("at most {height}x{width}"))
+            }
+            Self::Fitted(_, size) => Ok(size),
+            Self::One([height, width]) => refused(format!("{height}x{width}")),
+        }
+    }
+
+    /// Checks that the network takes tiles `[height, width]`.
+    pub(super) fn check_tile(self, tile: [usize; 2]) -> Result<(), SegmentError> {
+        let sizes = match self {
+            Self::Fitted(_, size) => Self::One(size),
+            other => other,
+        };
+        sizes.padded(tile).map(drop)
+    }
+
+    /// Returns the place of a scaled image on what the network sees; None for images at their own
+    /// scale in the top left corner.
+    pub(super) fn placement(self, size: [usize; 2]) -> Result<Option<Placement>, SegmentError> {
+        self.padded(size)?;
+        Ok(match self {
+            Self::Fitted(how, canvas) => fit::placement(how, size, canvas),
+            _ => None,
+        })
+    }
+
+    /// Returns a size that the network takes: its only one, or the given.
+    pub(super) fn usual(self, size: [usize; 2]) -> [usize; 2] {
+        match self {
+            Self::One(size) | Self::Fitted(_, size) => size,
+            Self::Sides(_, sides) => [sides[0].unwrap_or(size[0]), sides[1].unwrap_or(size[1])],
+            Self::Any | Self::Grid(_) => size,
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Position of a logit map over an image, and the meaning of its values.
+
+use protoseg_models::interface::ScoreKind;
+
+/// Position of a logit map over an image.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LogitGeometry {
+    /// Height of the image.
+    pub height: usize,
+    /// Width of the image.
+    pub width: usize,
+    /// `[height, width]` of the padded image that the logits span; the image is its top left part,
+    /// unless it has a placement.
+    pub padded: [usize; 2],
+    /// True where corner logits lie on corner pixels (`align_corners` of ONNX Resize); otherwise
+    /// edges coincide (`half_pixel`).
+    pub align_corners: bool,
+    /// Place of an image that was scaled before it was run.
+    pub placement: Option<Placement>,
+    /// Meaning of the logits.
+    pub scores: ScoreScale,
+}
+
+/// Place of a scaled image on the canvas that the network sees, in pixels of the canvas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placement {
+    /// Height and width of the canvas.
+    pub canvas: [usize; 2],
+    /// First row and column of the image.
+    pub start: [usize; 2],
+    /// Height and width of the scaled image.
+    pub size: [usize; 2],
+}
+
+/// Meaning of scores: how confidence and margin follow from them.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct ScoreScale {
+    /// Logits or probabilities.
+    pub kind: ScoreKind,
+    /// Added to the score of class 0 so that a threshold decides; taken off again for confidence.
+    pub bias: f32,
+}
+
+impl ScoreScale {
+    /// True where confidence is the softmax of the scores as they are.
+    pub(crate) fn is_softmax(self) -> bool {
+        self.kind != ScoreKind::Probabilities && self.bias == 0.0
+    }
+}
+
+/// A pixel between two logits of a row or column: `(1 - weight) * [first] + weight * [second]`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Interpolation {
+    pub(super) first: usize,
+    /// The next logit; at the end, the same.
+    pub(super) second: usize,
+    pub(super) weight: f64,
+}
+
+impl LogitGeometry {
+    /// Logits over an image `[height, width]` that is the top left part of a padded one.
+    pub const fn new([height, width]: [usize; 2], padded: [usize; 2], align_corners: bool) -> Self {
+        let scores = ScoreScale { kind: ScoreKind::Logits, bias: 0.0 };
+        Self { height, width, padded, align_corners, placement: None, scores }
+    }
+
+    /// Returns the position of each pixel along height (0) or width (1), in pixels of what the
+    /// network saw, and the length of that.
+    fn sources(&self, axis: usize) -> (impl Fn(usize) -> f64, usize) {
+        let pixels = [self.height, self.width][axis];
+        let (start, scale, canvas) = match self.placement {
+            None => (0.0, 1.0, self.padded[axis]),
+            Some(Placement { canvas, start, size }) => {
+                (start[axis] as f64, size[axis] as f64 / pixels.max(1) as f64, canvas[axis])
+            }
+        };
+        let placed = self.placement.is_some();
+        let source = move |pixel: usize| {
+            if placed { start + (pixel as f64 + 0.5) * scale - 0.5 } else { pixel as f64 }
+        };
+        (source, canvas)
+    }
+
+    /// The pixels along height (0) or width (1) among `logits` logits.
+    fn positions(&self, axis: usize, logits: usize) -> Vec<Interpolation> {
+        let (source, canvas) = self.sources(axis);
+        let last = (logits - 1) as f64;
+        let position = |pixel: usize| {
+            let pixel = source(pixel);
+            let position = if self.align_corners {
+                pixel * last / canvas.saturating_sub(1).max(1) as f64
+            } else {
+                (pixel + 0.5) * logits as f64 / canvas as f64 - 0.5
+            };
+            let position = position.clamp(0.0, last);
+            let first = position as usize;
+            let weight = position - first as f64;
+            Interpolation { first, second: (first + 1).min(logits - 1), weight }
+        };
+        (0..[self.height, self.width][axis]).map(position).collect()
+    }
+
+    /// Every row of pixels among `logits` rows of logits, of which there is at least one.
+    pub(super) fn rows(&self, logits: usize) -> Vec<Interpolation> {
+        self.positions(0, logits)
+    }
+
+    /// Every column of pixels among `logits` columns of logits, of which there is at least one.
+    pub(super) fn columns(&self, logits: usize) -> Vec<Interpolation> {
+        self.positions(1, logits)
+    }
+
+    /// Returns the nearest of `places` rows (axis 0) or columns (axis 1) of labels for each pixel.
+    pub(crate) fn nearest(&self, axis: usize, places: usize) -> Vec<usize> {
+        let (source, canvas) = self.sources(axis);
+        let place = |pixel: usize| {
+            let place = (source(pixel) + 0.5) * places as f64 / canvas.max(1) as f64;
+            (place.max(0.0) as usize).min(places.saturating_sub(1))
+        };
+        (0..[self.height, self.width][axis]).map(place).collect()
+    }
+
+    /// Returns the nearest of the labels `[height, width]` for each pixel; None where there are
+    /// fewer.
+    pub(crate) fn spread_labels(
+        &self,
+        labels: &[u8],
+        [height, width]: [usize; 2],
+    ) -> Option<Vec<u8>> {
+        if height.checked_mul(width) != Some(labels.len()) || labels.is_empty() {
+            return None;
+        }
+        let columns = self.nearest(1, width);
+        let rows = self.nearest(0, height).into_iter().map(|row| &labels[row * width..][..width]);
+        Some(rows.flat_map(|row| columns.iter().map(|&column| row[column])).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stretched_image_has_the_logits_from_edge_to_edge() {
+        let placement = Placement { canvas: [8, 8], start: [0, 0], size: [8, 8] };
+        let stretched = LogitGeometry {
+            placement: Some(placement),
+            ..LogitGeometry::new([6, 20], [8, 8], false)
+        };
+        let plain = LogitGeometry::new([6, 20], [6, 20], false);
+        for (axis, logits) in [(0, 4), (1, 4), (1, 9)] {
+            let pairs =
+                stretched.positions(axis, logits).into_iter().zip(plain.positions(axis, logits));
+            for (found, expected) in pairs {
+                let place = |one: Interpolation| one.first as f64 + one.weight;
+                assert!((place(found) - place(expected)).abs() < 1e-9);
+            }
+        }
+        assert_eq!(stretched.nearest(0, 3), [0, 0, 1, 1, 2, 2]);
+    }
+
+    #[test]
+    fn bars_around_an_image_are_left_out() {
+        // 4x8 pixels in the middle of 16x16: scaled by two, with four rows of bars on each side.
+        let placement = Placement { canvas: [16, 16], start: [4, 0], size: [8, 16] };
+        let frame = LogitGeometry {
+            placement: Some(placement),
+            ..LogitGeometry::new([4, 8], [16, 16], false)
+        };
+        assert_eq!(frame.nearest(0, 16), [5, 7, 9, 11]);
+        let rows: Vec<f64> =
+            frame.rows(16).into_iter().map(|row| row.first as f64 + row.weight).collect();
+        assert_eq!(rows, [4.5, 6.5, 8.5, 10.5]);
+        let first = frame.columns(8)[0];
+        assert_eq!((first.first, first.second, first.weight), (0, 1, 0.0));
+    }
+}
