@@ -12,7 +12,7 @@ use crate::mask::{Mask, MaskSamples};
 /// The train id of every id and color in the masks of a dataset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabelMapping {
-    classes: ClassFile,
+    classes: Box<ClassFile>,
     train_ids: Box<[Option<u8>; 256]>,
     colors: HashMap<[u8; 3], ColorMeaning>,
     /// Color of an id, where the class file gives it.
@@ -192,7 +192,7 @@ impl LabelMapping {
                 shared_with: None,
             });
         }
-        Self { classes, train_ids, colors, id_colors, origin }
+        Self { classes: Box::new(classes), train_ids, colors, id_colors, origin }
     }
 
     /// Returns the classes and what their file ignores.

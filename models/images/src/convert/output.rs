@@ -82,7 +82,7 @@ impl Conversion {
             write(folder, "all.txt", items.iter().map(line).collect::<String>().as_bytes())?;
             for (name, list) in &self.annotations.lists {
                 let lines: String = list.iter().filter_map(|&at| items.get(at)).map(line).collect();
-                write(folder, &format!("{name}.txt"), lines.as_bytes())?;
+                write(folder, format!("{name}.txt"), lines.as_bytes())?;
             }
             Ok(())
         });
