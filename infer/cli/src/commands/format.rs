@@ -268,32 +268,6 @@ impl OutputFormats {
         confidence.zip(&labels.map.labels).any(is_kept)
     }
 
-    /// Says what the values of `ids` are, where the classes have other ids in their data set.
-    pub(crate) fn ids_note(&self, classes: &ClassTable) -> Option<String> {
-        let mut numbered = (0_u8..).zip(classes.classes());
-        if !self.chosen.contains(&OutputFormat::Ids)
-            || numbered.all(|(train_id, class)| train_id == class.source_id)
-        {
-            return None;
-        }
-        let listed = |id: &dyn Fn(usize) -> u8| {
-            let names = classes.classes().iter().take(3).enumerate();
-            let mut names: Vec<String> =
-                names.map(|(index, class)| format!("{} {}", id(index), class.name)).collect();
-            if classes.count() > names.len() {
-                names.push("…".to_owned());
-            }
-            names.join(", ")
-        };
-        let train = listed(&|index| index as u8);
-        let own = listed(&|index| classes.classes()[index].source_id);
-        let there = match self.chosen.contains(&OutputFormat::LabelMapping) {
-            true => "labelids/ holds",
-            false => "--format labelids writes",
-        };
-        Some(format!("ids/ holds train ids ({train}); {there} the ids of the classes ({own})"))
-    }
-
     /// Folders of the formats with files for each image.
     pub(crate) fn folders(&self) -> impl Iterator<Item = &'static str> {
         self.chosen.iter().filter_map(|format| format.folder())
