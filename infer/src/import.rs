@@ -447,7 +447,14 @@ fn label_set<'a>(outputs: impl Iterator<Item = &'a RawOutput>) -> Option<BTreeSe
     for output in outputs {
         match &output.values {
             RawValues::Integers(values) => found.extend(values),
-            RawValues::Floats(_) => found.extend(output.clone().into_integers()?),
+            RawValues::Floats(_) => {
+                let whole = output.clone().into_integers()?;
+                // Scores may be whole by chance, but hardly all of them numbers of classes.
+                if whole.iter().any(|value| !(0..=255).contains(value)) {
+                    return None;
+                }
+                found.extend(whole);
+            }
         }
     }
     Some(found)

@@ -134,8 +134,8 @@ fn label_map(text: &str) -> Option<Vec<Class>> {
     (!classes.is_empty()).then_some(classes)
 }
 
-/// Names line by line, none of which begins with a number; a color may stand behind a name, as
-/// `#rrggbb`.
+/// Names line by line, none of which begins with a number; lines with marks are those of class
+/// files.
 fn plain_names(text: &str) -> Option<Vec<String>> {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let numbered = |line: &&str| line.starts_with(|letter: char| letter.is_ascii_digit());

@@ -133,10 +133,11 @@ fn twins_cost_themselves_or_keep_their_endings() {
         jpeg(&dir, &format!("twins/{name}"));
     }
     let given = run(&dir, "label bundle twins --out out --format ids,coco,pseudo");
-    assert_eq!((given.status, given.stderr.lines().count()), (3, 3), "{given:?}");
+    assert_eq!((given.status, given.stderr.lines().count()), (3, 4), "{given:?}");
     assert!(given.stdout.starts_with("1 labeled, 2 failed"), "{given:?}");
     for part in [
         "warning: 2 images are not labeled",
+        "warning: no pixel of 1 images reaches --pseudo-confidence 0.9",
         "twins/a.jpg and twins/a.png",
         "error: twins/a.png: ",
         "--keep-ending",

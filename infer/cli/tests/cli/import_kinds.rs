@@ -185,7 +185,7 @@ fn values_of_masks_find_their_classes() {
 
     let (dir, _) = imported_with("1 red\n2 green\n3 blue\n", "from-1", UNIT);
     let given = label(&dir, &bands, "--format ids,labelids");
-    let note = "ids/ holds train ids (0 red, 1 green, 2 blue); labelids/ holds the ids of the classes (1 red, 2 green, 3 blue)";
+    let note = "ids holds train ids (0 red, 1 green, 2 blue); --format labelids writes those of the class file (1 red, 2 green, 3 blue)";
     assert!(given.stdout.contains(note), "{given:?}");
     let ids = label_map::read(&dir.at("out/labelids/p_labelIds.png"), 1 << 20).unwrap().labels;
     let expected: Vec<u8> = stripe_labels(96, 32).iter().map(|label| label + 1).collect();
