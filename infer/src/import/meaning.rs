@@ -194,10 +194,10 @@ mod tests {
     fn values(
         seen: &[i64],
         classes: &str,
-        choice: Option<LabelChoice>,
+        choice: Option<&LabelChoice>,
     ) -> Result<(Vec<i64>, Vec<i64>), String> {
         let table = ClassTable::parse(classes).unwrap();
-        let found = label_values(&seen.iter().copied().collect(), &table, choice.as_ref());
+        let found = label_values(&seen.iter().copied().collect(), &table, choice);
         found.map(|(values, _)| (values.classes, values.void)).map_err(|error| error.to_string())
     }
 
@@ -211,19 +211,20 @@ mod tests {
         assert_eq!(values(&[0, 255], "0 a\n1 b\n", None), Ok((vec![0, 255], vec![])));
         assert_eq!(values(&[0], "0 a\n1 b\n", None), Ok((vec![0, 1], vec![])));
         assert_eq!(values(&[0, 1], "10 a\n20 b\n", None), Ok((vec![0, 1], vec![255])));
-        let chosen = Some(LabelChoice::Values(vec![5, 0, 9]));
-        assert_eq!(values(&[0, 9], THREE, chosen.clone()), Ok((vec![5, 0, 9], vec![255])));
+        let chosen = LabelChoice::Values(vec![5, 0, 9]);
+        let chosen = Some(&chosen);
+        assert_eq!(values(&[0, 9], THREE, chosen), Ok((vec![5, 0, 9], vec![255])));
         assert_eq!(
-            values(&[1, 2], FROM_1, Some(LabelChoice::Positions)),
+            values(&[1, 2], FROM_1, Some(&LabelChoice::Positions)),
             Ok((vec![0, 1, 2], vec![255]))
         );
-        let (_, void) = values(&[1, 9, 77], FROM_1, Some(LabelChoice::Ids)).unwrap();
+        let (_, void) = values(&[1, 9, 77], FROM_1, Some(&LabelChoice::Ids)).unwrap();
         assert_eq!((void.len(), void[0], void[1]), (253, 0, 4));
         for (seen, classes, choice, parts) in [
             (&[1, 2, 3][..], THREE, None, &["the label 3", "0 to 2", "begin at 1", "1,2,3"][..]),
             (&[1, 2], FROM_1, None, &["1 to 2", "--label-values ids", "positions"]),
             (&[2, 3, 4], THREE, None, &["the label 3", "0 to 2", "--label-values"]),
-            (&[1], THREE, chosen.clone(), &["the label 1", "5, 0, 9"]),
+            (&[1], THREE, chosen, &["the label 1", "5, 0, 9"]),
             (&[0], "0 a\n1 b\n", chosen, &["3 values for 2 classes"]),
         ] {
             let message = values(seen, classes, choice).unwrap_err();

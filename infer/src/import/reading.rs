@@ -80,8 +80,8 @@ pub(super) fn read(
 }
 
 /// Returns the output of the first image of a batch.
-pub(super) fn first_image(output: RawOutput, layout: OutputLayout) -> RawOutput {
-    image(&output, layout, 0)
+pub(super) fn first_image(output: &RawOutput, layout: OutputLayout) -> RawOutput {
+    image(output, layout, 0)
 }
 
 /// Returns the output of one image of a batch, with a batch of 1 where the layout has one.
@@ -141,6 +141,6 @@ mod tests {
             (second.shape.as_slice(), second.values),
             (&[1, 1, 2][..], RawValues::Integers(vec![3, 4]))
         );
-        assert_eq!(first_image(all.clone(), OutputLayout::Chw), all);
+        assert_eq!(first_image(&all, OutputLayout::Chw), all);
     }
 }

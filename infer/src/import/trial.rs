@@ -171,7 +171,7 @@ impl<'a> Candidate<'a> {
             readable.retain(|(found, reading, _)| found == name && reading.layout == *layout);
         }
         let (name, reading, output) = self.choose(readable, &reasons, size)?;
-        let output = first_image(output, reading.layout);
+        let output = first_image(&output, reading.layout);
         self.chosen = Some((name, reading.layout));
         Ok(Trial { size, image, reading, output })
     }
@@ -239,7 +239,7 @@ impl<'a> Candidate<'a> {
         self.options.normalization?;
         let (_, layout) = self.chosen.clone()?;
         let (_, output) = self.run(&scene(size), size, true).ok()?.pop()?;
-        Some(first_image(output, layout))
+        Some(first_image(&output, layout))
     }
 
     /// Finds how many images the file takes at once: None for any number. Each must get what it

@@ -193,6 +193,9 @@ fn pixels_without_a_shape_need_a_fixed_size() {
         "unit".as_ref(),
         "--classes".as_ref(),
         classes.as_os_str(),
+        // Images of that size alone.
+        "--window".as_ref(),
+        "whole".as_ref(),
         "--out".as_ref(),
         out.as_os_str(),
     ]);
