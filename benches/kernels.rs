@@ -28,7 +28,7 @@ fn stitch(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("stitch 1024x2048, 19 classes");
     group.sample_size(20);
     let size = [FRAME.height, FRAME.width];
-    if let Ok(Some(plan)) = WindowPlan::new(size, GRID.default_window(), GRID, Blend::Ramp) {
+    if let Ok(plan) = WindowPlan::new(size, GRID.default_window(), GRID, Blend::Ramp) {
         let [rows, columns] = plan.tile_logits();
         let windows = scores::random(plan.count() * rows, columns);
         group.bench_function("eight windows of 768", |bencher| {

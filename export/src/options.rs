@@ -232,12 +232,10 @@ impl FrameOption {
             "a frame of {height}x{width} pixels is too large for one graph; the longest side is \
              {LONGEST_SIDE}"
         );
-        let plan = match model.window {
-            Some(window) => WindowPlan::new([height, width], window, model.grid, model.blend)?,
-            None => None,
-        };
-        let windows = match plan {
-            Some(plan) => plan.count(),
+        let windows = match model.window {
+            Some(window) => {
+                WindowPlan::new([height, width], window, model.grid, model.blend)?.count()
+            }
             None => {
                 ensure!(
                     height.min(width) >= MIN_SIDE,
@@ -245,7 +243,7 @@ impl FrameOption {
                      side is {MIN_SIDE}"
                 );
                 ensure!(
-                    max_windows.is_none() || model.window.is_some(),
+                    max_windows.is_none(),
                     "frames are run whole, without windows: leave out :COUNT"
                 );
                 1

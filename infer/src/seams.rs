@@ -46,7 +46,7 @@ pub struct Seams {
 
 impl SeamCounter {
     /// Adds the labels of an image that was run in the windows of a plan.
-    pub fn add(&mut self, labels: ArrayView2<'_, u8>, plan: &WindowPlan) {
+    pub fn add(&mut self, labels: &ArrayView2<'_, u8>, plan: &WindowPlan) {
         for (direction, axis) in [(Axis(0), &plan.rows), (Axis(1), &plan.columns)] {
             let borders = borders(axis);
             let lines = labels.axis_iter(direction);
@@ -100,7 +100,7 @@ mod tests {
         let grid = LogitGrid { stride: 4, encoder_stride: 16, align_corners: false };
         let window = Window { size: 32, stride: 16 };
         let (height, width) = (48, 70);
-        let plan = WindowPlan::new([height, width], window, grid, Blend::Mean).unwrap().unwrap();
+        let plan = WindowPlan::new([height, width], window, grid, Blend::Mean).unwrap();
         let stream = Stream::keyed(&[3]);
         let labels = Array2::from_shape_fn((height, width), |(row, column)| {
             stream.below((row * width + column) as u64, 3) as u8
@@ -123,13 +123,13 @@ mod tests {
             }
         }
         let mut found = SeamCounter::default();
-        found.add(labels.view(), &plan);
+        found.add(&labels.view(), &plan);
         assert_eq!(found, expected);
         let seams = found.seams();
         assert!((seams.ratio.unwrap() - 1.0).abs() < 0.1, "{seams:?}");
-        let whole = WindowPlan::of_fixed_size([20, 20], [window; 2], grid, Blend::Mean).unwrap();
+        let whole = WindowPlan::new([20, 20], window, grid, Blend::Mean).unwrap();
         let mut alone = SeamCounter::default();
-        alone.add(Array2::zeros((20, 20)).view(), &whole);
+        alone.add(&Array2::zeros((20, 20)).view(), &whole);
         let none = Seams { on_borders: None, elsewhere: Some(0.0), ratio: None };
         assert_eq!(alone.seams(), none);
     }

@@ -20,7 +20,7 @@ use protoseg_models::errors::FileError;
 use protoseg_models::interface::Interface;
 use protoseg_models::variant::{ModelKind, Precision};
 use protoseg_models::versioned::Versioned;
-use protoseg_models::window::{Tiling, Window, WindowPlan};
+use protoseg_models::window::{ShortSides, Tiling, Window, WindowPlan};
 
 pub use self::error::SegmentError;
 pub use self::fingerprint::fingerprint;
@@ -51,7 +51,7 @@ pub struct Segmenter {
     unknown_fields: Vec<String>,
     /// Windows along height and width.
     windows: Option<[Window; 2]>,
-    one_tile_size: bool,
+    short_sides: ShortSides,
     scores: ScoreScale,
     batch: usize,
     times: StageTimes,
@@ -174,7 +174,7 @@ impl Segmenter {
             frames: Vec::new(),
             unknown_fields: Vec::new(),
             windows,
-            one_tile_size: sizes.is_fixed() || config.input_size.is_some(),
+            short_sides: sizes.short_sides(config.input_size.is_some()),
             scores: ScoreScale { kind: interface.scores, bias: interface.bias() },
             batch: config.batch.map_or(1, NonZeroUsize::get),
             times: StageTimes::default(),
@@ -476,7 +476,7 @@ impl Segmenter {
             windows: self.windows,
             grid: self.model.grid,
             blend: self.model.blend,
-            one_tile_size: self.one_tile_size,
+            short_sides: self.short_sides,
             classes: self.model.classes.count(),
             scores: self.scores,
             frames: self.frame_sizes(),

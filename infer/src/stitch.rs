@@ -188,7 +188,7 @@ mod tests {
             ([33, 90], Window { size: 33, stride: 12 }, aligned),
         ] {
             for blend in [Blend::Mean, Blend::Ramp] {
-                check_blending(&WindowPlan::new(size, window, grid, blend).unwrap().unwrap());
+                check_blending(&WindowPlan::new(size, window, grid, blend).unwrap());
             }
         }
     }
@@ -253,7 +253,7 @@ mod tests {
     fn a_frame_beyond_memory_is_none() {
         let grid = LogitGrid { stride: 4, encoder_stride: 16, align_corners: false };
         let window = Window { size: 32, stride: 16 };
-        let plan = WindowPlan::new([32, 48], window, grid, Blend::Mean).unwrap().unwrap();
+        let plan = WindowPlan::new([32, 48], window, grid, Blend::Mean).unwrap();
         assert!(Stitcher::new(&plan, usize::MAX / 8).is_none());
         assert!(Stitcher::new(&plan, usize::MAX / 400).is_none());
     }

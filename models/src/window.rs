@@ -4,9 +4,8 @@
 //! Window starts are multiples of the logit stride, so the logit grids of all windows of a frame
 //! coincide: overlaps are blended at logit resolution and upsampled once. A frame is padded at the
 //! bottom and right by edge replication until the last window, shifted inside, starts on the grid
-//! too. A frame that fits into one window is run whole, and a side that is shorter than a window
-//! gets windows of its own length, padded to the stride alone: replicated edges that fill the rest
-//! of a window cost accuracy and time.
+//! too. A side that is shorter than a window gets windows of its own length, padded to the stride of
+//! the logits alone: replicated edges that fill the rest of a window cost accuracy and time.
 
 use std::fmt;
 use std::str::FromStr;
@@ -301,10 +300,29 @@ impl WindowAxis {
     }
 
     /// Shortens the window of a side that is shorter than it.
-    fn shortened(length: usize, window: Window, grid: LogitGrid) -> Self {
-        let size = window.size.min(grid.round_up(length.max(MIN_SIDE)));
+    fn shortened(length: usize, window: Window, grid: LogitGrid, sides: ShortSides) -> Self {
+        let length_run = length.max(MIN_SIDE);
+        let size = match sides {
+            ShortSides::Window => window.size,
+            ShortSides::Network => window.size.min(grid.round_up(length_run)),
+            ShortSides::Logits => {
+                let grid = LogitGrid { encoder_stride: grid.stride, ..grid };
+                window.size.min(grid.round_up(length_run))
+            }
+        };
         Self::new(length, Window { size, ..window }, grid)
     }
+}
+
+/// Length to which a side is padded that is shorter than a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShortSides {
+    /// The window's: the network takes no other size.
+    Window,
+    /// The next on the grid of the whole network.
+    Network,
+    /// The next on the grid of the logits: networks of protoseg.
+    Logits,
 }
 
 /// All windows over a frame, row by row.
@@ -315,7 +333,6 @@ impl WindowAxis {
 ///
 /// let grid = LogitGrid::from_arch(Arch::new(Preset::DeepLabV3PlusResNet101, 19)?);
 /// let plan = WindowPlan::new([1024, 2048], grid.default_window(), grid, Blend::Ramp)?;
-/// let plan = plan.ok_or("the frame fits into one window")?;
 /// assert_eq!(plan.count(), 8);
 /// assert_eq!(plan.starts().last(), Some([256, 1280])); // shifted inside the frame
 /// assert_eq!(plan.logit_size(), [257, 513]); // of 1025 x 2049 pixels after padding
@@ -335,34 +352,29 @@ pub struct WindowPlan {
 
 impl WindowPlan {
     /// Places windows over a frame `[height, width]`; a side that is shorter than a window gets
-    /// shorter windows. None where the frame fits into one window: it is run whole.
+    /// shorter windows.
     pub fn new(
-        [height, width]: [usize; 2],
+        size: [usize; 2],
         window: Window,
         grid: LogitGrid,
         blend: Blend,
-    ) -> Result<Option<Self>, WindowError> {
-        grid.check(window)?;
-        if height.max(width) <= window.size {
-            return Ok(None);
-        }
-        let rows = WindowAxis::shortened(height, window, grid);
-        let columns = WindowAxis::shortened(width, window, grid);
-        Ok(Some(Self { rows, columns, grid, blend }))
+    ) -> Result<Self, WindowError> {
+        Self::oblong(size, [window; 2], grid, blend, ShortSides::Logits)
     }
 
-    /// The same for a network that takes windows of one size alone, of one size and stride along
-    /// the height and another along the width: shorter sides are padded.
-    pub fn of_fixed_size(
+    /// The same with windows of one size and stride along the height and another along the width,
+    /// and with a choice of short sides.
+    pub fn oblong(
         [height, width]: [usize; 2],
         [down, across]: [Window; 2],
         grid: LogitGrid,
         blend: Blend,
+        sides: ShortSides,
     ) -> Result<Self, WindowError> {
         grid.check(down)?;
         grid.check(across)?;
-        let rows = WindowAxis::new(height, down, grid);
-        let columns = WindowAxis::new(width, across, grid);
+        let rows = WindowAxis::shortened(height, down, grid, sides);
+        let columns = WindowAxis::shortened(width, across, grid, sides);
         Ok(Self { rows, columns, grid, blend })
     }
 
@@ -437,9 +449,8 @@ mod tests {
 
     #[test]
     fn cityscapes_frames_get_eight_windows() {
-        let plan = WindowPlan::new([1024, 2048], ALIGNED.default_window(), ALIGNED, Blend::Mean)
-            .unwrap()
-            .unwrap();
+        let plan =
+            WindowPlan::new([1024, 2048], ALIGNED.default_window(), ALIGNED, Blend::Mean).unwrap();
         assert_eq!((plan.rows.padded, plan.rows.starts.as_slice()), (1025, [0, 256].as_slice()));
         assert_eq!(
             (plan.columns.padded, plan.columns.starts.as_slice()),
@@ -448,7 +459,6 @@ mod tests {
         assert_eq!(plan.logit_size(), [257, 513]);
         let plan =
             WindowPlan::new([1024, 2048], HALF_PIXEL.default_window(), HALF_PIXEL, Blend::Mean)
-                .unwrap()
                 .unwrap();
         assert_eq!((plan.rows.padded, plan.columns.padded, plan.count()), (1024, 2048, 8));
         assert_eq!(plan.logit_size(), [256, 512]);
@@ -465,10 +475,12 @@ mod tests {
             grid.check(window).unwrap();
             for length in 1..=2 * window.size + grid.stride {
                 for blend in [Blend::Mean, Blend::Ramp] {
-                    let fixed = WindowPlan::of_fixed_size([length, 1], [window; 2], grid, blend);
-                    check_weights(&fixed.unwrap(), length, window);
+                    for sides in [ShortSides::Window, ShortSides::Network] {
+                        let plan = WindowPlan::oblong([length, 1], [window; 2], grid, blend, sides);
+                        check_weights(&plan.unwrap(), length, window);
+                    }
                     let plan = WindowPlan::new([length, 100], window, grid, blend).unwrap();
-                    check_weights(&plan.unwrap(), length, window);
+                    check_weights(&plan, length, window);
                 }
             }
         }
@@ -481,7 +493,7 @@ mod tests {
             "{length}: {padded}"
         );
         assert!(*size == window.size || (*size < window.size && starts == &[0]));
-        grid.check(Window { size: *size, stride: grid.stride }).unwrap();
+        assert_eq!(size % grid.stride, usize::from(grid.align_corners));
         // Logit g of a window lies at pixel start + 4 g of the frame.
         let logits = grid.logits(*size);
         let ramp = plan.blend == Blend::Ramp
@@ -505,18 +517,20 @@ mod tests {
     #[test]
     fn a_side_shorter_than_a_window_is_padded_to_the_stride_alone() {
         let window = Window { size: 512, stride: 384 };
-        let plan = |size| WindowPlan::new(size, window, HALF_PIXEL, Blend::Ramp).unwrap();
-        assert_eq!([[180, 240], [5, 512], [512, 512]].map(plan), [None, None, None]);
-        let tile_size = |size| plan(size).unwrap().tile_size();
+        let plan = |size, sides| {
+            WindowPlan::oblong(size, [window; 2], HALF_PIXEL, Blend::Ramp, sides).unwrap()
+        };
+        let tile_size = |size| plan(size, ShortSides::Logits).tile_size();
+        assert_eq!(tile_size([180, 239]), [180, 240]);
         assert_eq!(tile_size([5, 1000]), [32, 512]);
-        assert_eq!(tile_size([510, 513]), [512, 512]);
-        let wide = plan([200, 768]).unwrap();
-        assert_eq!((wide.padded(), wide.tile_size(), wide.count()), ([208, 768], [208, 512], 2));
-        let fixed =
-            WindowPlan::of_fixed_size([180, 240], [window; 2], HALF_PIXEL, Blend::Ramp).unwrap();
+        assert_eq!(tile_size([510, 512]), [512, 512]);
+        let wide = plan([201, 768], ShortSides::Logits);
+        assert_eq!((wide.padded(), wide.tile_size(), wide.count()), ([204, 768], [204, 512], 2));
+        assert_eq!(plan([180, 240], ShortSides::Network).tile_size(), [192, 240]);
+        let fixed = plan([180, 240], ShortSides::Window);
         assert_eq!((fixed.tile_size(), fixed.count()), ([512, 512], 1));
         let aligned = WindowPlan::new([180, 800], ALIGNED.default_window(), ALIGNED, Blend::Mean);
-        assert_eq!(aligned.unwrap().unwrap().tile_size(), [185, 769]);
+        assert_eq!(aligned.unwrap().tile_size(), [181, 769]);
     }
 
     #[test]

@@ -114,7 +114,7 @@ impl<'a> Predictor<'a> {
         let grid = self.protocol.grid;
         let plan = match self.protocol.window {
             None => None,
-            Some(window) => WindowPlan::new(size, window, grid, Blend::Ramp)?,
+            Some(window) => Some(WindowPlan::new(size, window, grid, Blend::Ramp)?),
         };
         let padded = plan.as_ref().map_or(size.map(|side| side.max(MIN_SIDE)), WindowPlan::padded);
         let logits = match &plan {

@@ -19,7 +19,7 @@ pub fn plan(
     }
     let window = window.unwrap_or_else(|| grid.default_window());
     // Nothing is averaged here, so the weights of overlaps do not matter.
-    WindowPlan::new([height, width], window, grid, Blend::Mean)
+    WindowPlan::new([height, width], window, grid, Blend::Mean).map(Some)
 }
 
 /// Copies the tile `[rows, columns]` at a row and column out of RGB `[height, width, 3]`; beyond the image, its last row and

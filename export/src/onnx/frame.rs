@@ -29,8 +29,7 @@ const NODES_PER_WINDOW: usize = 3;
 pub(crate) fn check_size(network: &Network, frame: &FrameSpec, model: &Model) -> Result<()> {
     let FrameSpec { height, width, tiling, windows_at_once } = *frame;
     let Tiling::Windows(window) = tiling else { return Ok(()) };
-    let plan = WindowPlan::new([height, width], window, model.grid, model.blend)?;
-    let Some(windows) = plan.map(|plan| plan.count()) else { return Ok(()) };
+    let windows = WindowPlan::new([height, width], window, model.grid, model.blend)?.count();
     let networks = windows.div_ceil(windows_at_once.max(1));
     let nodes = networks * network.graph.nodes().len() + NODES_PER_WINDOW * windows;
     let larger_batch = if networks > 1 { "a larger :COUNT of --frame, or " } else { "" };
@@ -92,7 +91,7 @@ impl FrameWriter<'_> {
         let Model { grid, blend, .. } = *self.model;
         let plan = match tiling {
             Tiling::Whole => None,
-            Tiling::Windows(window) => WindowPlan::new(size, window, grid, blend)?,
+            Tiling::Windows(window) => Some(WindowPlan::new(size, window, grid, blend)?),
         };
         let (map, map_size, padded) = match plan {
             None => {

@@ -42,7 +42,7 @@ pub struct TargetSpec {
 #[derive(Debug, Clone, PartialEq)]
 pub enum TargetLocation {
     /// A bundle or ONNX file in this process.
-    InProcess(PathBuf, EngineConfig),
+    InProcess(PathBuf, Box<EngineConfig>),
     /// The address of a server.
     Http(String),
 }
@@ -52,7 +52,7 @@ impl TargetSpec {
     pub fn bundle(bundle: &Path, config: EngineConfig, variant: &str) -> Self {
         let model = name_of(bundle).unwrap_or_default();
         let name = if variant.is_empty() { model } else { format!("{model}, {variant}") };
-        Self { name, location: TargetLocation::InProcess(bundle.to_owned(), config) }
+        Self { name, location: TargetLocation::InProcess(bundle.to_owned(), Box::new(config)) }
     }
 }
 
@@ -175,7 +175,7 @@ impl BenchSession {
             TargetLocation::InProcess(bundle, config) => {
                 config.check()?;
                 let options = OpenOptions {
-                    config: config.clone(),
+                    config: (**config).clone(),
                     end_to_end: self.end_to_end,
                     stop: Arc::clone(&self.stop),
                 };
@@ -280,7 +280,7 @@ impl BenchSession {
         match &spec.location {
             TargetLocation::InProcess(bundle, config) => {
                 subject.bundle = Some(bundle.clone());
-                subject.options = config.clone().into();
+                subject.options = (**config).clone().into();
                 if let (Some(file), true) = (&subject.file, check) {
                     subject.nodes = self.nodes(bundle, config).unwrap_or_default();
                     subject.accuracy = self.accuracy(bundle, file, config);

@@ -2,7 +2,7 @@
 
 use protoseg_models::bundle::ModelFile;
 use protoseg_models::interface::Fit;
-use protoseg_models::window::{LogitGrid, MIN_SIDE};
+use protoseg_models::window::{LogitGrid, MIN_SIDE, ShortSides};
 
 use super::{SegmentError, fit};
 use crate::upsample::Placement;
@@ -34,9 +34,14 @@ impl InputSizes {
         }
     }
 
-    /// True where tiles of other sizes than the configured windows may not run.
-    pub(super) fn is_fixed(self) -> bool {
-        !matches!(self, Self::Any | Self::Grid(_))
+    /// Returns how a side that is shorter than a window is padded, for sessions of one size or of
+    /// any.
+    pub(super) fn short_sides(self, one_size: bool) -> ShortSides {
+        match self {
+            Self::Any if !one_size => ShortSides::Logits,
+            Self::Grid(_) if !one_size => ShortSides::Network,
+            _ => ShortSides::Window,
+        }
     }
 
     /// Returns the size to which an image is padded or scaled.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ndarray::{Array3, CowArray, Ix3};
 use protoseg_models::variant::ModelKind;
-use protoseg_models::window::{Blend, LogitGrid, Window, WindowPlan};
+use protoseg_models::window::{Blend, LogitGrid, ShortSides, Window, WindowPlan};
 
 use super::fit;
 use super::{ImageView, InputSizes, SegmentError};
@@ -23,8 +23,7 @@ pub struct Tiler {
     pub(super) windows: Option<[Window; 2]>,
     pub(super) grid: LogitGrid,
     pub(super) blend: Blend,
-    /// True where the file or its session takes windows of one size alone.
-    pub(super) one_tile_size: bool,
+    pub(super) short_sides: ShortSides,
     pub(super) classes: usize,
     pub(super) scores: ScoreScale,
     /// `[height, width]` of each frame file.
@@ -42,12 +41,9 @@ impl Tiler {
 
     /// Returns the windows of an image `[height, width]`; None where it is run whole.
     pub fn window_plan(&self, size: [usize; 2]) -> Result<Option<WindowPlan>, SegmentError> {
-        let Some(windows @ [down, across]) = self.windows else { return Ok(None) };
-        if self.one_tile_size || down != across {
-            let plan = WindowPlan::of_fixed_size(size, windows, self.grid, self.blend)?;
-            return Ok(Some(plan));
-        }
-        Ok(WindowPlan::new(size, down, self.grid, self.blend)?)
+        let Some(windows) = self.windows else { return Ok(None) };
+        let plan = WindowPlan::oblong(size, windows, self.grid, self.blend, self.short_sides)?;
+        Ok(Some(plan))
     }
 
     /// Returns the cost of an image `[height, width]`, before anything is allocated for it.
@@ -341,7 +337,7 @@ mod tests {
             windows: window.map(|window| [window; 2]),
             grid,
             blend: Blend::Ramp,
-            one_tile_size: false,
+            short_sides: ShortSides::Logits,
             classes: 3,
             scores: ScoreScale::default(),
             frames: vec![[4, 5]],

@@ -272,7 +272,7 @@ pub(crate) use with_samples;
 pub(crate) fn widen(chunk: DecodingResult) -> DecodingResult {
     match chunk {
         DecodingResult::F16(values) => {
-            DecodingResult::F32(values.into_iter().map(|value| value.to_f32()).collect())
+            DecodingResult::F32(values.into_iter().map(f32::from).collect())
         }
         other => other,
     }

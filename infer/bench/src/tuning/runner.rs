@@ -203,8 +203,10 @@ impl<'a> TuningRunner<'a> {
         let open = |choice: &EngineConfig| {
             let is_default = *choice == EngineConfig::default();
             let name = if is_default { "the default".to_owned() } else { describe(choice) };
-            let location =
-                TargetLocation::InProcess(self.request.model.clone(), self.config(choice));
+            let location = TargetLocation::InProcess(
+                self.request.model.clone(),
+                Box::new(self.config(choice)),
+            );
             let target = self.session.open(&TargetSpec { name: name.clone(), location }, scenario);
             anyhow::Ok((name, target?))
         };

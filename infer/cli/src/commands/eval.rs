@@ -222,7 +222,7 @@ fn count_seams(tiler: &Tiler, image: &RgbImage, labels: &[u8]) -> Option<SeamCou
     let (height, width) = (image.height() as usize, image.width() as usize);
     let plan = tiler.window_plan([height, width]).ok().flatten()?;
     let mut counter = SeamCounter::default();
-    counter.add(ArrayView2::from_shape((height, width), labels).ok()?, &plan);
+    counter.add(&ArrayView2::from_shape((height, width), labels).ok()?, &plan);
     Some(counter)
 }
 

@@ -25,7 +25,7 @@ pub(crate) struct ImageArgs {
     images: Vec<PathBuf>,
     /// Take hidden entries and by-products of other programs in folders of images too
     #[arg(long, help_heading = "Images")]
-    hidden: bool,
+    hidden_images: bool,
     /// Height and width of synthetic images [default: 1024x2048]
     #[arg(
         long, alias = "picture-size", value_name = "HxW", value_parser = super::parse_size,
@@ -54,8 +54,10 @@ impl ImageArgs {
             let size = self.image_size.unwrap_or(DEFAULT_SIZE);
             return Ok(BenchImages::synthetic(self.image_count, size, 0)?);
         }
-        let Inputs { images, scan } = inputs::collect(&self.images, &[], None, self.hidden)?;
-        inputs::print_passed_over(&scan);
+        let Inputs { images, scan } = inputs::collect(&self.images, &[], None, self.hidden_images)?;
+        for line in scan.lines() {
+            print_stderr(line.replace("--hidden", "--hidden-images"));
+        }
         for UnreadableFolder { path, error } in &scan.unreadable {
             print_stderr(format_args!("warning: {}: {error}", path.display()));
         }

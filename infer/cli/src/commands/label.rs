@@ -118,14 +118,7 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
     let classes = pipeline.segmenter().model().classes.clone();
     let record = ResultRecorder::new(&out_dir, &formats, classes.clone())?;
     let (todo, refused) = arguments.divide(&inputs, &out_dir);
-    let mut failures = Failures::default();
-    for index in refused {
-        failures.add_refused(index, &inputs[index], &record);
-    }
-    for folder in &scan.unreadable {
-        failures.add_folder(folder, &record);
-    }
-
+    let mut failures = Failures::begin(refused, &inputs, &scan.unreadable, &record);
     let notes = NoteCollector::default();
     let reading = pipeline.segmenter().model().reading;
     let open = |index: usize| {
@@ -181,15 +174,7 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
         return Err(error.into());
     }
     record.check()?;
-    if let Some(least) = formats.pseudo_confidence().filter(|_| report.done > 0)
-        && !record.kept_any()
-    {
-        print_stderr(format_args!(
-            "warning: no pixel of {} images reaches --pseudo-confidence {least}, so pseudo/ holds no label; give a lower one, \
-             and see --format confidence",
-            report.done
-        ));
-    }
+    warn_of_no_label(&formats, &record, report.done);
     let unwritable = unwritable.into_inner().unwrap_or_else(PoisonError::into_inner);
     let labeled = report.done - unwritable.len();
     for (index, error) in report.failed.into_iter().chain(unwritable) {
@@ -210,14 +195,7 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
             arguments.finish(&formats, &names, &classes)?;
         }
     }
-    if arguments.json {
-        print_json(&summary)?;
-    } else {
-        print(summary.human(&arguments.out))?;
-        if let Some(note) = formats.ids_note(&pipeline.segmenter().model().classes) {
-            print(note)?;
-        }
-    }
+    arguments.print(&summary)?;
     Ok(match (report.interrupted, summary.failed.is_empty()) {
         (true, _) => CommandOutcome::ExitCode(signals.status()),
         (false, true) => CommandOutcome::Success,
@@ -225,7 +203,26 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
     })
 }
 
+/// Warns where pseudo-labels were asked for and no pixel is sure enough.
+fn warn_of_no_label(formats: &OutputFormats, record: &ResultRecorder<'_>, images: usize) {
+    let least = formats.pseudo_confidence().filter(|_| images > 0 && !record.kept_any());
+    if let Some(least) = least {
+        print_stderr(format_args!(
+            "warning: no pixel of {images} images reaches --pseudo-confidence {least}, so pseudo/ \
+             holds no label; give a lower one, and see --format confidence"
+        ));
+    }
+}
+
 impl LabelArgs {
+    fn print(&self, summary: &LabelSummary) -> anyhow::Result<()> {
+        if self.json {
+            return print_json(summary);
+        }
+        print(summary.human(&self.out))?;
+        summary.ids.as_ref().map_or(Ok(()), |note| print(note))
+    }
+
     /// Collects the images of the command line and refuses those that cannot have results.
     fn inputs(&self) -> anyhow::Result<Inputs> {
         let mut inputs =

@@ -39,6 +39,7 @@ mod gate;
 mod grpc;
 #[cfg(test)]
 mod import;
+#[cfg(test)]
 mod import_kinds;
 #[cfg(test)]
 mod masks;

@@ -27,6 +27,23 @@ pub(super) struct Failures {
 }
 
 impl Failures {
+    /// Prints and records the images that cannot have results and the folders that cannot be read.
+    pub(super) fn begin(
+        refused: Vec<usize>,
+        inputs: &[InputImage],
+        unreadable: &[UnreadableFolder],
+        record: &ResultRecorder<'_>,
+    ) -> Self {
+        let mut failures = Self::default();
+        for index in refused {
+            failures.add_refused(index, &inputs[index], record);
+        }
+        for folder in unreadable {
+            failures.add_folder(folder, record);
+        }
+        failures
+    }
+
     /// Adds an image that was read or run.
     pub(super) fn add(&mut self, index: usize, path: &Path, error: &anyhow::Error) {
         let error = progress::named_error(path, error);
@@ -34,12 +51,7 @@ impl Failures {
     }
 
     /// Prints, records and adds an image that cannot have results.
-    pub(super) fn add_refused(
-        &mut self,
-        index: usize,
-        input: &InputImage,
-        record: &ResultRecorder<'_>,
-    ) {
+    fn add_refused(&mut self, index: usize, input: &InputImage, record: &ResultRecorder<'_>) {
         let Some(error) = input.refusal_error() else { return };
         print_stderr(format_args!("error: {}", progress::named_error(&input.path, &error)));
         record.record_refusal(input, &error);
@@ -48,7 +60,7 @@ impl Failures {
     }
 
     /// Prints, records and adds a folder that cannot be read.
-    pub(super) fn add_folder(&mut self, folder: &UnreadableFolder, record: &ResultRecorder<'_>) {
+    fn add_folder(&mut self, folder: &UnreadableFolder, record: &ResultRecorder<'_>) {
         let UnreadableFolder { path, error } = folder;
         let error = progress::named_error(path, &anyhow::anyhow!("{error}"));
         print_stderr(format_args!("error: {error}"));
