@@ -17,6 +17,11 @@ use crate::tiles;
 /// Largest number of values in the upsampled logits of an image; beyond it, they are computed class by class.
 const UPSAMPLED_VALUES: usize = 1 << 25;
 
+/// A network that diverged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the network's logits are not finite: lower `learning_rate`")]
+pub struct LogitsNotFinite;
+
 /// Geometry of an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Protocol {
@@ -125,7 +130,7 @@ impl<'a> Predictor<'a> {
             Some(plan) => self.window_logits(pixels, size, plan)?,
         };
         let sum = logits.f_sum(Kind::Double)?.f_double_value(&[])?;
-        ensure!(sum.is_finite(), "the network's logits are not finite: lower `learning_rate`");
+        ensure!(sum.is_finite(), LogitsNotFinite);
         Ok((logits, padded.map(|side| side as i64)))
     }
 

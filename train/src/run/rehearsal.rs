@@ -12,7 +12,7 @@ use crate::config::options::{Precision, TrainingMode};
 use crate::data::census::{Census, ListFacts};
 use crate::data::lists::Lists;
 use crate::data::read;
-use crate::evaluate::{Predictor, Protocol};
+use crate::evaluate::{LogitsNotFinite, Predictor, Protocol};
 use crate::interrupt::Interrupt;
 use crate::method::prototype_init::{POINTS, feature_node, features_at};
 use crate::method::step::Learner;
@@ -92,13 +92,14 @@ impl Rehearsal<'_> {
         let net = net.interruptible(self.interrupt.clone());
         let (pixels, size) = (sample.image.as_raw().as_slice(), sample.size());
         let started = Instant::now();
-        Predictor::linear(&net, self.protocol).labels(pixels, size)?;
+        unless_diverged(Predictor::linear(&net, self.protocol).labels(pixels, size))?;
         let linear = started.elapsed().as_secs_f64();
         let started = Instant::now();
         let mut head = 0.0;
         if let Some(prototypes) = &self.trial.prototypes {
             let node = feature_node(net.graph(), self.trial.config.features)?;
-            Predictor::prototypes(&net, node, prototypes, self.protocol).labels(pixels, size)?;
+            let predictor = Predictor::prototypes(&net, node, prototypes, self.protocol);
+            unless_diverged(predictor.labels(pixels, size))?;
             head = started.elapsed().as_secs_f64();
         }
         let area = |[height, width]: [usize; 2]| (height * width) as f64;
@@ -189,4 +190,13 @@ fn largest<'a, const N: usize>(
     let found = lists.into_iter().flatten().filter_map(largest);
     let (_, images, index) = found.max_by_key(|&(pixels, ..)| pixels)?;
     Some((images, index))
+}
+
+/// Takes a network that diverged in the trial steps: they may be wilder than the run's first ones,
+/// and its values do not matter for time and memory.
+fn unless_diverged(labels: Result<Vec<u8>>) -> Result<()> {
+    match labels {
+        Err(error) if !error.is::<LogitsNotFinite>() => Err(error),
+        _ => Ok(()),
+    }
 }

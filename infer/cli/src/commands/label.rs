@@ -220,7 +220,7 @@ impl LabelArgs {
             return print_json(summary);
         }
         print(summary.human(&self.out))?;
-        summary.ids.as_ref().map_or(Ok(()), |note| print(note))
+        summary.ids.as_ref().map_or(Ok(()), print)
     }
 
     /// Collects the images of the command line and refuses those that cannot have results.

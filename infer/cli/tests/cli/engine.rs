@@ -47,7 +47,7 @@ fn count(metrics: &Metrics, start: &str) -> f64 {
 fn windows_of_several_images_share_a_batch_and_each_gets_its_labels() {
     let (scheduler, metrics) = scheduler(1, 5, NEVER);
     // Of two windows, one, and two.
-    let images = [stripes(70, 40), stripes(48, 48), stripes(60, 17)];
+    let images = [stripes(70, 48), stripes(48, 48), stripes(60, 48)];
     let handles: Vec<_> =
         images.iter().map(|image| scheduler.submit(request(image.clone())).unwrap()).collect();
     for (handle, image) in handles.into_iter().zip(&images) {
