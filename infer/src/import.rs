@@ -189,8 +189,15 @@ fn inspect(path: &Path, options: &ImportOptions) -> Result<InspectedModel, Impor
         )));
     }
     let formats = signature::input_formats(&inputs)?;
-    let known = KnownConfig::beside(path)?;
     let mut remarks = Vec::new();
+    let known = match KnownConfig::beside(path) {
+        // Options that say the same are followed.
+        Err(error) if options.normalization.is_some() => {
+            remarks.push(format!("not followed: {error}"));
+            KnownConfig::default()
+        }
+        known => known?,
+    };
     let element = formats.first().map_or(InputElement::Float32, |format| format.element);
     let options = &completed(options, &known, element, &mut remarks)?;
 
@@ -325,6 +332,20 @@ fn describe(
         return Err(ImportError::Window { size, stride: grid.stride });
     }
     remarks.extend(fit.remark);
+    if known.other_geometry && options.fit.is_none() {
+        remarks.push(format!(
+            "{} resizes or pads images in a way that is not followed; see --fit and --size",
+            known_config::NAME
+        ));
+    }
+    if facts.covers {
+        let [height, width] = colors.size;
+        remarks.push(format!(
+            "outputs {:?} for images of {height}x{width} pixels lie at no whole stride and are taken to cover the whole image: \
+             where convolutions without padding cut its border off, labels would be shifted",
+            colors.output.shape
+        ));
+    }
     let model = Model {
         version: Model::VERSION.to_owned(),
         name: options.name.clone(),
@@ -419,6 +440,13 @@ impl Meaning {
             "as the trials show; --scores overrides it"
         };
         remarks.push(format!("scores are {}, {origin}", kind.name()));
+        let unclear = meaning::unclear_scale(&scores, kind, one && options.threshold.is_none());
+        if let Some(unclear) = unclear.filter(|_| options.scores != Some(ScoreKind::Logits)) {
+            return refused(unclear);
+        }
+        if !one {
+            remarks.extend(meaning::doubtful_order(&options.classes, &colors.output.shape));
+        }
         if let Some(threshold) = threshold {
             let class = options.classes.classes().get(1).map_or("", |class| &class.name);
             remarks.push(format!(

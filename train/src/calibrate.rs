@@ -196,7 +196,7 @@ impl Calibrator<'_> {
         let square_mean = |tensor: &Tensor| -> Result<f64> {
             Ok(tensor.f_square()?.f_mean(Kind::Double)?.f_double_value(&[])?)
         };
-        let scale = square_mean(reference)?.sqrt().max(f64::MIN_POSITIVE);
+        let scale = square_mean(reference)?.sqrt().max(f64::from(f32::MIN_POSITIVE));
         let mut errors = BTreeMap::new();
         for &id in needed {
             self.net.interrupt().check()?;

@@ -2,19 +2,19 @@
 //!
 //! The values of a network take hundreds of bytes a pixel, so an image of a camera would need gigabytes at once.
 
-use protoseg_models::window::{Blend, LogitGrid, Window, WindowError, WindowPlan};
+use protoseg_models::window::{Blend, LogitGrid, MIN_SIDE, Window, WindowError, WindowPlan};
 
 /// Largest image in pixels that calibration and the first prototypes process whole.
 pub const WHOLE_PIXELS: usize = 1 << 20;
 
-/// Returns the tiles of an image of more than [`WHOLE_PIXELS`] pixels: the windows given, or the network's default ones.
-/// None for images that are processed whole.
+/// Returns the tiles of an image of more than [`WHOLE_PIXELS`] pixels: the windows given, or the network's default ones; also
+/// of an image with a side below [`MIN_SIDE`], which its tile pads. None for images that are processed whole.
 pub fn plan(
     [height, width]: [usize; 2],
     window: Option<Window>,
     grid: LogitGrid,
 ) -> Result<Option<WindowPlan>, WindowError> {
-    if height * width <= WHOLE_PIXELS {
+    if height * width <= WHOLE_PIXELS && height.min(width) >= MIN_SIDE {
         return Ok(None);
     }
     let window = window.unwrap_or_else(|| grid.default_window());

@@ -19,20 +19,32 @@ pub(super) struct KnownConfig {
     pub(super) resizes: bool,
     /// Height and width that they are resized to.
     pub(super) size: Option<[usize; 2]>,
+    /// True where they are resized by one edge, or padded, which is not followed.
+    pub(super) other_geometry: bool,
 }
 
-/// The fields of `transformers.image_processing_utils` that matter, with its defaults.
-#[derive(Deserialize)]
+/// The fields of `transformers.image_processing_utils` that matter; null is the same as absent.
+#[derive(Default, Deserialize)]
 #[serde(default)]
 struct Fields {
-    do_resize: bool,
+    do_resize: Option<bool>,
     size: Option<Size>,
-    do_rescale: bool,
-    rescale_factor: f64,
-    do_normalize: bool,
-    image_mean: Option<Vec<f32>>,
-    image_std: Option<Vec<f32>>,
-    do_flip_channel_order: bool,
+    do_rescale: Option<bool>,
+    rescale_factor: Option<f64>,
+    /// Names of "subtract 1 after scaling".
+    offset: Option<bool>,
+    rescale_offset: Option<bool>,
+    do_normalize: Option<bool>,
+    image_mean: Option<Channels>,
+    image_std: Option<Channels>,
+    do_flip_channel_order: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Channels {
+    One(f32),
+    Each(Vec<f32>),
 }
 
 #[derive(Deserialize)]
@@ -41,21 +53,6 @@ enum Size {
     Side(usize),
     Both { height: usize, width: usize },
     Other {},
-}
-
-impl Default for Fields {
-    fn default() -> Self {
-        Self {
-            do_resize: false,
-            size: None,
-            do_rescale: true,
-            rescale_factor: 1.0 / 255.0,
-            do_normalize: true,
-            image_mean: None,
-            image_std: None,
-            do_flip_channel_order: false,
-        }
-    }
 }
 
 impl KnownConfig {
@@ -76,29 +73,43 @@ impl KnownConfig {
     }
 
     fn from_fields(fields: &Fields) -> Result<Self, String> {
-        let channels = |values: &Option<Vec<f32>>, usual: f32| match values.as_deref() {
+        let channels = |values: &Option<Channels>, usual: f32| match values {
             None => Ok([usual; 3]),
-            Some(&[value]) => Ok([value; 3]),
-            Some(&[red, green, blue]) => Ok([red, green, blue]),
-            Some(values) => Err(format!("{} values where channels are 3 or 1", values.len())),
+            Some(Channels::One(value)) => Ok([*value; 3]),
+            Some(Channels::Each(values)) => match values[..] {
+                [value] => Ok([value; 3]),
+                [red, green, blue] => Ok([red, green, blue]),
+                _ => Err(format!("{} values where channels are 3 or 1", values.len())),
+            },
         };
-        let scale = if fields.do_rescale { (1.0 / fields.rescale_factor) as f32 } else { 1.0 };
-        let [mean, std] = match fields.do_normalize && fields.image_mean.is_some() {
-            true => [channels(&fields.image_mean, 0.0)?, channels(&fields.image_std, 1.0)?],
-            false => [[0.0; 3], [1.0; 3]],
+        let scale = match (fields.do_rescale, fields.rescale_factor) {
+            (Some(false), _) => 1.0,
+            (_, None) => 255.0,
+            (_, Some(factor)) => 1.0 / factor,
         };
-        let normalization =
-            Normalization::new(scale.round(), mean, std).map_err(|error| error.to_string())?;
+        // 0.00392156862745098 is 1/255.
+        let scale = if (scale - scale.round()).abs() < 1e-3 { scale.round() } else { scale };
+        let shift = f32::from(fields.offset == Some(true) || fields.rescale_offset == Some(true));
+        let [mean, std] = match (fields.do_normalize, &fields.image_mean) {
+            (Some(false), _) => [[0.0; 3], [1.0; 3]],
+            (_, mean) => [channels(mean, 0.0)?, channels(&fields.image_std, 1.0)?],
+        };
+        // Without a mean, that of the processor's class counts, which the file does not hold.
+        let is_stated = fields.do_normalize == Some(false) || fields.image_mean.is_some();
+        let normalization = Normalization::new(scale as f32, mean.map(|mean| mean + shift), std);
+        let normalization = normalization.map_err(|error| error.to_string())?;
         let size = match fields.size {
             Some(Size::Side(side)) => Some([side; 2]),
             Some(Size::Both { height, width }) => Some([height, width]),
             Some(Size::Other {}) | None => None,
         };
+        let resizes = fields.do_resize == Some(true);
         Ok(Self {
-            normalization: Some(normalization),
-            order: fields.do_flip_channel_order.then_some(ChannelOrder::Bgr),
-            resizes: fields.do_resize && size.is_some(),
+            normalization: is_stated.then_some(normalization),
+            order: (fields.do_flip_channel_order == Some(true)).then_some(ChannelOrder::Bgr),
+            resizes: resizes && size.is_some(),
             size,
+            other_geometry: resizes && size.is_none() && fields.size.is_some(),
         })
     }
 }
@@ -125,6 +136,7 @@ mod tests {
             order: None,
             resizes: true,
             size: Some([512, 512]),
+            other_geometry: false,
         };
         assert_eq!(read(segformer), Ok(expected));
         let plain = read(
@@ -136,6 +148,17 @@ mod tests {
             ..KnownConfig::default()
         };
         assert_eq!(plain, Ok(expected));
+        let unstated = read(r#"{"image_processor_type": "SegformerImageProcessor"}"#).unwrap();
+        assert_eq!(unstated.normalization, None);
+        let edge = r#"{"do_resize": true, "size": {"shortest_edge": 96}, "do_rescale": null}"#;
+        assert!(read(edge).unwrap().other_geometry);
+        let scaled = |text: &str| read(text).unwrap().normalization;
+        let signed = Normalization::new(127.5, [1.0; 3], [1.0; 3]).ok();
+        let factor = r#""rescale_factor": 0.00784313725490196, "do_normalize": false"#;
+        assert_eq!(scaled(&format!("{{\"offset\": true, {factor}}}")), signed);
+        assert_eq!(scaled(&format!("{{\"rescale_offset\": true, {factor}}}")), signed);
+        let halves = Normalization::new(255.0, [0.5; 3], [0.5; 3]).ok();
+        assert_eq!(scaled(r#"{"image_mean": 0.5, "image_std": [0.5]}"#), halves);
         let faulty = read(r#"{"image_mean": [1, 2]}"#).unwrap_err();
         assert!(faulty.contains(NAME) && faulty.contains("2 values"), "{faulty}");
         assert!(read("[").unwrap_err().contains(NAME));

@@ -53,6 +53,60 @@ fn pixel_sums(scores: &Tensor, value: impl Fn(f32) -> f32) -> Vec<f32> {
     sums
 }
 
+/// Says why scores are neither logits nor probabilities: shares in percent or in 255ths, one channel
+/// that is never below 0, or values that are no probabilities.
+pub(super) fn unclear_scale(scores: &[Tensor], kind: ScoreKind, one: bool) -> Option<String> {
+    let all = || scores.iter().flat_map(|scores| &scores.data).copied();
+    let (least, largest) = (all().fold(f32::MAX, f32::min), all().fold(f32::MIN, f32::max));
+    let way = "let the file divide them, or say --scores logits, which keeps the labels and \
+               makes confidence meaningless";
+    match kind {
+        ScoreKind::Probabilities if least < -ROUNDING || largest > 1.0 + ROUNDING => Some(format!(
+            "the file gives scores from {least} to {largest}, which are no probabilities: {way}"
+        )),
+        ScoreKind::Logits if one && least >= 0.0 && largest > 1.0 => Some(format!(
+            "the file gives one channel of scores from {least} to {largest}, never below 0: name \
+             the score of one half with --threshold, or say --scores logits for one of 0"
+        )),
+        ScoreKind::Logits if !one && least >= 0.0 && largest > 1.0 + ROUNDING => {
+            let sums: Vec<f32> =
+                scores.iter().flat_map(|scores| pixel_sums(scores, |value| value)).collect();
+            let total = *sums.first()?;
+            let same = sums.iter().all(|sum| (sum - total).abs() <= SUM_ROUNDING * total);
+            same.then(|| {
+                format!(
+                    "the scores of each pixel add up to {total:.0}, as shares of it would: {way}"
+                )
+            })
+        }
+        _ => None,
+    }
+}
+
+/// Says where the classes of channels could be meant in another order, or channels in another
+/// dimension.
+pub(super) fn doubtful_order(classes: &ClassTable, shape: &[usize]) -> Vec<String> {
+    let mut doubts = Vec::new();
+    let count = classes.count();
+    let mut ids: Vec<usize> =
+        classes.classes().iter().map(|class| usize::from(class.source_id)).collect();
+    let ordered: Vec<usize> = (0..count).collect();
+    let first = ids.iter().zip(&ordered).position(|(id, place)| id != place);
+    ids.sort_unstable();
+    if let (Some(place), true) = (first, ids == ordered) {
+        let class = &classes.classes()[place];
+        doubts.push(format!(
+            "channel {place} is `{}` though its id is {}: channels have the order of --classes; sort it by ids if they number \
+             the channels",
+            class.name, class.source_id
+        ));
+    }
+    if shape.len() == 4 && shape[1] == count && shape[3] == count {
+        doubts.push(format!("output {shape:?} taken with the classes in its second dimension"));
+    }
+    doubts
+}
+
 /// Returns the usual threshold of one channel.
 pub(super) fn usual_threshold(kind: ScoreKind) -> f32 {
     match kind {
@@ -189,6 +243,31 @@ mod tests {
         );
         assert_eq!(kind(&[-1.0, -5.0, -2.0, -6.0], &[]), Logits);
         assert_eq!(kind(&[3.0, -5.0, -2.0, -6.0], &[]), Logits);
+    }
+
+    #[test]
+    fn scores_of_another_scale_are_asked_about() {
+        let unclear = |channels: usize, data: &[f32], kind, one| {
+            unclear_scale(&[scores(channels, data)], kind, one).unwrap_or_default()
+        };
+        use ScoreKind::{Logits, Probabilities};
+        assert!(unclear(1, &[3.0, 250.0], Logits, true).contains("--threshold"));
+        assert_eq!(unclear(1, &[-3.0, 250.0], Logits, true), "");
+        assert!(unclear(2, &[30.0, 99.0, 70.0, 1.0], Logits, false).contains("add up to 100"));
+        assert_eq!(unclear(2, &[30.0, 99.0, 70.0, 6.0], Logits, false), "");
+        assert!(unclear(2, &[0.2, 3.0], Probabilities, false).contains("no probabilities"));
+        assert_eq!(unclear(2, &[0.2, 0.8], Probabilities, false), "");
+    }
+
+    #[test]
+    fn doubtful_orders_are_said() {
+        let doubts = |classes: &str, shape: &[usize]| {
+            doubtful_order(&ClassTable::parse(classes).unwrap(), shape).join("; ")
+        };
+        assert!(doubts("1 a\n0 b\n", &[1, 2, 8, 8]).contains("channel 0 is `a`"));
+        assert_eq!(doubts("0 a\n1 b\n", &[1, 2, 8, 8]), "");
+        assert_eq!(doubts("7 a\n9 b\n", &[1, 2, 8, 8]), "");
+        assert!(doubts("0 a\n1 b\n", &[1, 2, 2, 2]).contains("second dimension"));
     }
 
     fn values(

@@ -1,6 +1,7 @@
 //! Datasets on disk: the images of a split, the paths of their labels, and the meaning of the ids
 //! in them. Nothing is decoded here.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -89,6 +90,13 @@ pub enum DatasetError {
     /// Several errors of the lines of a list, or of the images of a folder.
     #[error("{first}; and {more} more like it in {}", list.display())]
     Several { first: Box<Self>, more: usize, list: PathBuf },
+    /// A label that would be taken for two images.
+    #[error(
+        "{} has the name of {} and of {}, and can be the label of one: rename the other image and \
+         its label, or name both labels in the second column of a list",
+        label.display(), first.display(), second.display()
+    )]
+    SharedLabel { label: PathBuf, first: PathBuf, second: PathBuf },
     /// A class file that cannot be parsed.
     #[error("{}: {source}", path.display())]
     Classes { path: PathBuf, source: ClassError },
@@ -188,7 +196,9 @@ impl Dataset {
                 label.map(|label| existing_label(label, folder, &mut resolver)).transpose()?;
             Ok(Sample { image, label })
         };
-        collect(images.into_iter().map(&mut with_label), folder)
+        let samples = collect(images.into_iter().map(&mut with_label), folder)?;
+        refuse_shared_labels(&samples)?;
+        Ok(samples)
     }
 
     /// Lists the images of a list file with their labels, all of which must exist.
@@ -213,6 +223,7 @@ impl Dataset {
             .map_err(|source| DatasetError::List { list: list.into(), source })?;
         let mut reader = ListReader::new(self, root, list);
         let samples = collect(lines.iter().map(|line| reader.sample(line, labeled)), list)?;
+        refuse_shared_labels(&samples)?;
         if samples.is_empty() { Err(DatasetError::Empty(list.into())) } else { Ok(samples) }
     }
 
@@ -275,6 +286,23 @@ fn collect(
         Some(first) if more == 0 => Err(*first),
         Some(first) => Err(DatasetError::Several { first, more, list: list.into() }),
     }
+}
+
+/// Fails where a label has the name of two images, such as `a.jpg` and `a.png`: it is that of one.
+fn refuse_shared_labels(samples: &[Sample]) -> Result<(), DatasetError> {
+    let mut owners: HashMap<&Path, &Path> = HashMap::new();
+    for Sample { image, label } in samples {
+        let Some(label) = label.as_deref().filter(|label| label.file_stem() == image.file_stem())
+        else {
+            continue;
+        };
+        let beside = |first: &&Path| *first != image && first.parent() == image.parent();
+        if let Some(first) = owners.insert(label, image).filter(beside) {
+            let [first, second] = [first, image].map(Path::to_owned);
+            return Err(DatasetError::SharedLabel { label: label.into(), first, second });
+        }
+    }
+    Ok(())
 }
 
 /// Path of a label, also if its name on the disk has another Unicode form or ending.

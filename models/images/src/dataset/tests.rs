@@ -206,3 +206,20 @@ fn classes_come_from_cvats_legend_in_its_trees() {
     let message = Dataset::Voc.classes(root.path()).unwrap_err().to_string();
     assert!(message.contains("labelmap.txt: line 1"), "{message}");
 }
+
+#[test]
+fn a_label_is_not_taken_for_two_images_of_one_name() {
+    let root = tree(&["images/a.jpg", "images/a.png", "images/sub/a.png", "labels/a.png"]);
+    put(&root, "labels/sub/a.png", "");
+    put(&root, "classes.txt", "0 a\n1 b");
+    put(&root, "list.txt", "images/a.jpg\nimages/a.png\n");
+    let list = root.path().join("list.txt");
+    for samples in
+        [Dataset::Folder.split(root.path(), "all"), Dataset::Folder.labeled(root.path(), &list)]
+    {
+        let message = samples.unwrap_err().to_string();
+        assert!(message.contains("images/a.jpg and of") && message.contains("rename"), "{message}");
+    }
+    put(&root, "list.txt", "images/a.jpg\nimages/sub/a.png\n");
+    assert_eq!(Dataset::Folder.labeled(root.path(), &list).unwrap().len(), 2);
+}
