@@ -71,13 +71,12 @@ pub(super) fn unclear_scale(scores: &[Tensor], kind: ScoreKind, one: bool) -> Op
         ScoreKind::Logits if !one && least >= 0.0 && largest > 1.0 + ROUNDING => {
             let sums: Vec<f32> =
                 scores.iter().flat_map(|scores| pixel_sums(scores, |value| value)).collect();
-            let total = *sums.first()?;
-            let same = sums.iter().all(|sum| (sum - total).abs() <= SUM_ROUNDING * total);
-            same.then(|| {
-                format!(
-                    "the scores of each pixel add up to {total:.0}, as shares of it would: {way}"
-                )
-            })
+            let add_up =
+                |total: f32| sums.iter().all(|sum| (sum - total).abs() <= SUM_ROUNDING * total);
+            let total = [100.0, 255.0].into_iter().find(|&total| add_up(total))?;
+            Some(format!(
+                "the scores of each pixel add up to {total}, as shares of it would: {way}"
+            ))
         }
         _ => None,
     }
@@ -255,6 +254,7 @@ mod tests {
         assert_eq!(unclear(1, &[-3.0, 250.0], Logits, true), "");
         assert!(unclear(2, &[30.0, 99.0, 70.0, 1.0], Logits, false).contains("add up to 100"));
         assert_eq!(unclear(2, &[30.0, 99.0, 70.0, 6.0], Logits, false), "");
+        assert_eq!(unclear(2, &[1000.0, 0.0, 0.0, 1000.0], Logits, false), "");
         assert!(unclear(2, &[0.2, 3.0], Probabilities, false).contains("no probabilities"));
         assert_eq!(unclear(2, &[0.2, 0.8], Probabilities, false), "");
     }
