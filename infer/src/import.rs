@@ -105,7 +105,7 @@ pub enum LabelChoice {
 pub struct ImportedBundle {
     /// Its manifest.
     pub manifest: Manifest,
-    /// What trials decided and options can change, a sentence each.
+    /// Choices that trials decided and options can change, a sentence each.
     pub remarks: Vec<String>,
 }
 

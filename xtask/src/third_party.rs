@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn crates_of_others_are_listed_once() {
         let tree =
-            "us v0.1.0 (/work/us)\nb v1.2.0\na v2.0.1+c-3\nb v1.2.0 (*)\n\nours v1.0.0 (/x) (*)\n";
+            "us v0.1.0 (/home/us)\nb v1.2.0\na v2.0.1+c-3\nb v1.2.0 (*)\n\nours v1.0.0 (/x) (*)\n";
         let titles: Vec<String> = linked(tree).into_iter().collect();
         assert_eq!(titles, ["a 2.0.1+c-3", "b 1.2.0"]);
     }

@@ -16,7 +16,7 @@ const BACKGROUND: &str = "background";
 pub struct ClassList {
     /// The classes in order of channels or labels.
     pub table: ClassTable,
-    /// What was added, in words.
+    /// Remark on an added class.
     pub remark: Option<String>,
 }
 

@@ -14,11 +14,11 @@ pub(super) struct ImageFit {
     pub(super) window: Option<Window>,
     /// Oblong windows, along height and width.
     pub(super) oblong: Option<[Window; 2]>,
-    /// What was chosen for files of one size, in words.
+    /// Remark on the choice for files of one size.
     pub(super) remark: Option<String>,
 }
 
-/// What trials have shown of a file.
+/// Facts of a file that trials have shown.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OutputFacts {
     /// True for labels, which have no mean.
@@ -106,7 +106,7 @@ pub(super) fn choose(
     placed(fit, windows, facts.grid, Some(remark))
 }
 
-/// What a known configuration says, where it is not followed.
+/// Remark on the size of a known configuration, where it is not followed.
 fn unused(known: &KnownConfig) -> Option<String> {
     let [height, width] = known.size.filter(|_| known.resizes)?;
     Some(format!(

@@ -1,4 +1,4 @@
-//! What a `preprocessor_config.json` of Hugging Face beside a file says of its images.
+//! Preprocessing of images by a `preprocessor_config.json` of Hugging Face beside a file.
 
 use std::path::Path;
 

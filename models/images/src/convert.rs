@@ -162,7 +162,7 @@ struct Annotations {
     items: Vec<Item>,
     /// Names of lists, with indices of items.
     lists: Vec<(String, Vec<usize>)>,
-    /// What was left out or guessed.
+    /// Parts that were left out or guessed.
     notes: Vec<String>,
 }
 

@@ -22,16 +22,9 @@ pub struct ColorRanges {
 }
 
 impl Default for ColorRanges {
-    /// UniMatch's.
+    /// Those of the configuration's defaults, which are UniMatch's.
     fn default() -> Self {
-        Self {
-            brightness: 0.5,
-            contrast: 0.5,
-            saturation: 0.5,
-            hue: 0.25,
-            grayscale: 0.2,
-            blur: 0.5,
-        }
+        Self::from_config(&Config::default())
     }
 }
 

@@ -56,7 +56,7 @@ impl ImageArgs {
         }
         let Inputs { images, scan } = inputs::collect(&self.images, &[], None, self.hidden_images)?;
         for line in scan.lines() {
-            print_stderr(line.replace("--hidden", "--hidden-images"));
+            print_stderr(format_args!("note: {}", line.replace("--hidden", "--hidden-images")));
         }
         for UnreadableFolder { path, error } in &scan.unreadable {
             print_stderr(format_args!("warning: {}: {error}", path.display()));
