@@ -44,6 +44,9 @@ pub enum NotByRows {
         bytes.div_ceil(1_000_000), MAX_BLOCK_BYTES / 1_000_000
     )]
     Blocks { rows: u64, bytes: u64 },
+    /// Too many strips or tiles.
+    #[error("it has more strips or tiles than are read: those of 512 pixels a side are fewer")]
+    Chunks,
 }
 
 /// A TIFF or PNG file on disk, of which the header is read.
@@ -104,6 +107,7 @@ impl RowFile {
             RowFormat::Tiff(page) if page.orientation != Orientation::NoTransforms => {
                 Some(NotByRows::Turned)
             }
+            RowFormat::Tiff(page) if page.has_too_many_chunks() => Some(NotByRows::Chunks),
             RowFormat::Tiff(page) => {
                 let (rows, bytes) = page.block(&self.source);
                 (bytes > MAX_BLOCK_BYTES).then_some(NotByRows::Blocks { rows, bytes })

@@ -27,7 +27,7 @@ use protoseg_models::window::Tiling;
 use protoseg_program::signals::StopSignals;
 
 use self::failures::Failures;
-use self::large::{LargeImages, LargeRun, LargeSetting};
+use self::large::{LargeImages, LargeSetting};
 use self::output_dir::OutputDir;
 use self::record::{InputFacts, ResultRecorder};
 use self::summary::LabelSummary;
@@ -129,13 +129,13 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
     let mut failures = Failures::begin(refused, &inputs, &scan.unreadable, &record);
     let notes = NoteCollector::default();
     let reading = pipeline.segmenter().model().reading;
-    let large = arguments.large_images(&formats, &pipeline);
+    let large = LargeImages::new(arguments, &formats, pipeline.segmenter());
     let open = |index: usize| {
         let input = &inputs[todo[index]];
         // Taken before reading, so that a concurrent write counts as a change.
         let fingerprint = FileFingerprint::from_file(&input.path, arguments.verify_inputs)
             .with_context(|| input.path.display().to_string())?;
-        let file = large.read(&input.path)?;
+        let file = large.read(index, &input.path)?;
         let (notes, pixels) = (&notes, file.pixels());
         let decode = move || {
             let NotedImage { image, notes: seen, place } = file.decode_as(reading)?;
@@ -179,26 +179,15 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
     };
     let mut report = pipeline.run(todo.len(), &control, open, encode);
     bar.finish_and_clear();
-    let setting = LargeSetting {
-        run: &arguments.run,
-        engine: &engine,
-        record: &record,
-        notes: &notes,
-        stop: &signals.stop,
-        verify_inputs: arguments.verify_inputs,
-    };
-    let rows = if report.stopped.is_some() || report.interrupted {
-        Ok(LargeRun::default())
-    } else {
-        large.run(&mut pipeline, &setting, |index| &inputs[todo[index]])
-    };
+    let (engine, stop) = (&engine, &signals.stop);
+    let setting = LargeSetting { engine, record: &record, notes: &notes, stop };
+    let input = |index: usize| &inputs[todo[index]];
+    let rows = large.run_after(&mut report, &mut pipeline, &setting, input);
     print_warnings(notes.warnings(todo.len()));
     if let Some(error) = report.stopped {
         return Err(error.into());
     }
     let rows = rows?;
-    report.add_work(rows.times, rows.elapsed);
-    report.interrupted |= rows.interrupted;
     record.check()?;
     warn_of_no_label(&formats, &record, report.done);
     let unwritable = unwritable.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -222,11 +211,16 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
         }
     }
     arguments.print(&summary)?;
-    Ok(match (report.interrupted, summary.failed.is_empty()) {
-        (true, _) => CommandOutcome::ExitCode(signals.status()),
-        (false, true) => CommandOutcome::Success,
-        (false, false) => CommandOutcome::SomeInputsFailed,
-    })
+    Ok(outcome(report.interrupted.then(|| signals.status()), &summary))
+}
+
+/// The outcome of a run, which a signal with a status may have ended.
+fn outcome(status: Option<u8>, summary: &LabelSummary) -> CommandOutcome {
+    match (status, summary.failed.is_empty()) {
+        (Some(status), _) => CommandOutcome::ExitCode(status),
+        (None, true) => CommandOutcome::Success,
+        (None, false) => CommandOutcome::SomeInputsFailed,
+    }
 }
 
 /// Warns where pseudo-labels were asked for and no pixel is sure enough.
@@ -324,11 +318,6 @@ impl LabelArgs {
             opened?
         };
         Ok((pipeline, engine))
-    }
-
-    fn large_images<'a>(&self, formats: &'a OutputFormats, pipeline: &Pipeline) -> LargeImages<'a> {
-        let segmenter = pipeline.segmenter();
-        LargeImages::new(self.image_memory, self.run.max_pixels, formats, segmenter)
     }
 
     fn formats(&self, pipeline: &Pipeline) -> anyhow::Result<OutputFormats> {

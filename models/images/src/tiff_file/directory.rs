@@ -154,6 +154,12 @@ impl Directory {
         Some((entry.position, kind_size(entry.kind) as usize))
     }
 
+    /// Returns the bytes of a tag's values.
+    pub(super) fn length(&self, tag: u16) -> Option<u64> {
+        let entry = self.entry(tag)?;
+        Some(entry.count.saturating_mul(kind_size(entry.kind)))
+    }
+
     /// Returns the values of a tag of integers or floats; none where it is missing or broken.
     pub(super) fn numbers(&self, file: &dyn ByteSource, tag: u16) -> Option<Vec<f64>> {
         let Entry { kind, count, .. } = self.entry(tag)?;

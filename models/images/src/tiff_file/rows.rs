@@ -171,6 +171,13 @@ impl<S: ByteSource + Clone> TiffRows<S> {
 }
 
 impl TiffPage {
+    /// True where the file has more strips or tiles than the decoder takes.
+    pub(crate) fn has_too_many_chunks(&self) -> bool {
+        let most = Limits::default().ifd_value_size as u64;
+        let tags = [directory::TILE_OFFSETS, directory::STRIP_OFFSETS];
+        tags.iter().any(|&tag| self.directory.length(tag).is_some_and(|bytes| bytes > most))
+    }
+
     /// Returns the number of rows that are decoded at once, and the bytes that they take.
     pub(crate) fn block(&self, file: &dyn ByteSource) -> (u64, u64) {
         let number = |tag| self.directory.number(file, tag);

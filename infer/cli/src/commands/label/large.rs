@@ -1,9 +1,10 @@
 //! Images whose pixels and labels do not fit into the memory for one image: which they are, and the
 //! run of one after the other, by rows of windows from disk.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
@@ -11,13 +12,14 @@ use protoseg_images::image_file::{DecodeError, ImageFile, ImageFileError, MAX_PI
 use protoseg_images::image_rows::RowFile;
 use protoseg_images::notes::NoteCollector;
 use protoseg_infer::config::ExecutionMode;
-use protoseg_infer::pipeline::{BYTES_PER_PIXEL, Pipeline, install, thread_pool};
+use protoseg_infer::pipeline::{BYTES_PER_PIXEL, Pipeline, PipelineReport, install, thread_pool};
 use protoseg_infer::{EngineConfig, Segmenter, StageTimes};
 use protoseg_label::fingerprint::FileFingerprint;
 
 use super::super::format::OutputFormats;
 use super::super::inputs::InputImage;
-use super::super::{RunArgs, progress};
+use super::super::progress;
+use super::LabelArgs;
 use super::record::{self, ResultRecorder};
 use super::row_run::{RowError, RowRun};
 
@@ -29,6 +31,7 @@ const MAKE_TILES: &str = "gdal_translate -co TILED=YES -co COMPRESS=DEFLATE IN O
 
 /// Images that are labeled by rows, and the reasons against it.
 pub(super) struct LargeImages<'a> {
+    arguments: &'a LabelArgs,
     /// Memory for one image, where it is given.
     memory: Option<u64>,
     /// Limit of pixels, where it is given.
@@ -38,6 +41,8 @@ pub(super) struct LargeImages<'a> {
     model: Option<&'static str>,
     /// Indices of those that were found.
     found: Mutex<Vec<usize>>,
+    /// Errors of those that cannot be labeled by rows, by index.
+    refused: Mutex<BTreeMap<usize, anyhow::Error>>,
 }
 
 /// End of the run of the large images.
@@ -45,25 +50,22 @@ pub(super) struct LargeImages<'a> {
 pub(super) struct LargeRun {
     pub(super) labeled: usize,
     pub(super) failed: Vec<(usize, anyhow::Error)>,
-    pub(super) interrupted: bool,
-    pub(super) times: StageTimes,
-    pub(super) elapsed: Duration,
+    interrupted: bool,
+    times: StageTimes,
+    elapsed: Duration,
 }
 
 /// Surroundings of the run.
 pub(super) struct LargeSetting<'a> {
-    pub(super) run: &'a RunArgs,
     pub(super) engine: &'a EngineConfig,
     pub(super) record: &'a ResultRecorder<'a>,
     pub(super) notes: &'a NoteCollector,
     pub(super) stop: &'a AtomicBool,
-    pub(super) verify_inputs: bool,
 }
 
 impl<'a> LargeImages<'a> {
     pub(super) fn new(
-        memory: Option<u64>,
-        max_pixels: Option<u64>,
+        arguments: &'a LabelArgs,
         formats: &'a OutputFormats,
         segmenter: &Segmenter,
     ) -> Self {
@@ -74,17 +76,25 @@ impl<'a> LargeImages<'a> {
         } else {
             None
         };
-        Self { memory, max_pixels, formats, model, found: Mutex::default() }
+        let (memory, max_pixels) = (arguments.image_memory, arguments.run.max_pixels);
+        let (found, refused) = (Mutex::default(), Mutex::default());
+        Self { arguments, memory, max_pixels, formats, model, found, refused }
     }
 
-    /// Keeps an image for later if it is to be labeled by rows.
+    /// Keeps an image for later if it is to be labeled by rows. Where it cannot be,
+    /// [`read`](Self::read) says so.
     pub(super) fn keep(&self, index: usize, path: &Path) -> bool {
-        // Errors come again where the image is opened.
-        let is_large = self.by_rows(path).is_ok_and(|file| file.is_some());
-        if is_large {
-            self.found.lock().unwrap_or_else(PoisonError::into_inner).push(index);
+        match self.by_rows(path) {
+            Ok(file) => {
+                let is_large = file.is_some();
+                lock(&self.found).extend(is_large.then_some(index));
+                is_large
+            }
+            Err(error) => {
+                lock(&self.refused).insert(index, error);
+                false
+            }
         }
-        is_large
     }
 
     /// Opens an image that is labeled by rows; None where it is labeled at once.
@@ -143,10 +153,11 @@ impl<'a> LargeImages<'a> {
         )
     }
 
-    /// Reads an image that is labeled at once.
-    pub(super) fn read(&self, path: &Path) -> anyhow::Result<ImageFile> {
-        // The reasons against rows, before the whole file is read.
-        self.by_rows(path)?;
+    /// Reads an image that was not kept for later, as it is labeled at once.
+    pub(super) fn read(&self, index: usize, path: &Path) -> anyhow::Result<ImageFile> {
+        if let Some(error) = lock(&self.refused).remove(&index) {
+            return Err(error);
+        }
         let limit = self.max_pixels.unwrap_or(MAX_PIXELS);
         let file = match ImageFile::read(path, limit) {
             Err(ImageFileError::Decode {
@@ -157,21 +168,38 @@ impl<'a> LargeImages<'a> {
             }
             read => read?,
         };
-        if self.memory.is_some() && !self.fits(file.pixels()) && RowFile::open(path)?.is_none() {
+        if self.memory.is_some() && !self.fits(file.pixels()) {
             bail!(self.too_large(file.size(), &one_piece()));
         }
         Ok(file)
     }
 
-    /// Labels the images that were kept, one after the other with all threads. An error ends the
-    /// run.
-    pub(super) fn run(
+    /// Labels the images that were kept, unless the run of the others ended early, and adds the work
+    /// to its report.
+    pub(super) fn run_after(
+        self,
+        report: &mut PipelineReport<anyhow::Error>,
+        pipeline: &mut Pipeline,
+        setting: &LargeSetting<'_>,
+        input: impl Fn(usize) -> &'a InputImage,
+    ) -> anyhow::Result<LargeRun> {
+        if report.stopped.is_some() || report.interrupted {
+            return Ok(LargeRun::default());
+        }
+        let ended = self.run(pipeline, setting, input)?;
+        report.add_work(ended.times, ended.elapsed);
+        report.interrupted = ended.interrupted;
+        Ok(ended)
+    }
+
+    /// Labels one image after the other with all threads. An error ends the run.
+    fn run(
         self,
         pipeline: &mut Pipeline,
         setting: &LargeSetting<'_>,
         input: impl Fn(usize) -> &'a InputImage,
     ) -> anyhow::Result<LargeRun> {
-        let mut indices = self.found.lock().map(|found| found.clone()).unwrap_or_default();
+        let mut indices = std::mem::take(&mut *lock(&self.found));
         indices.sort_unstable();
         let mut ended = LargeRun::default();
         if indices.is_empty() {
@@ -184,7 +212,7 @@ impl<'a> LargeImages<'a> {
         let pipeline = if pipeline.setup().mode == ExecutionMode::Throughput {
             let mode = Some(ExecutionMode::Latency);
             let engine = EngineConfig { mode, ..setting.engine.clone() };
-            alone.insert(setting.run.open_with(&engine, 1)?)
+            alone.insert(self.arguments.run.open_with(&engine, 1)?)
         } else {
             pipeline
         };
@@ -224,7 +252,7 @@ impl<'a> LargeImages<'a> {
             return Err(RowError::Interrupted);
         }
         // Taken before reading, so that a concurrent write counts as a change.
-        let fingerprint = FileFingerprint::from_file(&input.path, setting.verify_inputs)
+        let fingerprint = FileFingerprint::from_file(&input.path, self.arguments.verify_inputs)
             .with_context(|| input.path.display().to_string())
             .map_err(RowError::Image)?;
         let file = self.by_rows(&input.path).map_err(RowError::Image)?;
@@ -233,7 +261,7 @@ impl<'a> LargeImages<'a> {
             formats: self.formats,
             record: setting.record,
             stop: setting.stop,
-            verbose: setting.run.verbose,
+            verbose: self.arguments.run.verbose,
             input,
         };
         let before = segmenter.times();
@@ -245,6 +273,11 @@ impl<'a> LargeImages<'a> {
             setting.record.place_files(input, fingerprint, done.files, done.pixels_by_class);
         placed.map_err(|error| output_error(setting.record, input, error))
     }
+}
+
+/// Locks what stays usable where a thread panicked.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Reason of formats that are read in one piece.
