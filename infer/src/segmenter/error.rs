@@ -119,7 +119,7 @@ pub enum SegmentError {
     CoversInWindows,
     /// An image that comes by rows, for a model that runs images whole.
     #[error(
-        "this model runs images whole, and this one is too large for that: choose windows, such as --window 768:512"
+        "this model runs images whole, and this one is too large for that: choose windows, such as --window 512:384"
     )]
     WholeByRows,
     /// Rows of an image that are not whole, or too few or many.

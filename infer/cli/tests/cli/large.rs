@@ -83,7 +83,7 @@ fn what_cannot_go_by_rows_is_refused_before_it_is_run() {
             "whole",
             "--window whole --image-memory 100K",
             3,
-            ["300x200 pixels take 1 MB at once", "--window 768:512"],
+            ["300x200 pixels take 1 MB at once", "--window 512:384"],
         ),
         (
             "files",

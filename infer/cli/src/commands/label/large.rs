@@ -72,7 +72,7 @@ impl<'a> LargeImages<'a> {
         let model = if !segmenter.has_logits() {
             Some("this model gives labels, which cannot be joined from windows; cut it into parts")
         } else if segmenter.windows().is_none() {
-            Some("this model runs images whole; choose windows, such as --window 768:512")
+            Some("this model runs images whole; choose windows, such as --window 512:384")
         } else {
             None
         };

@@ -251,6 +251,8 @@ impl RowStream for Stream<'_> {
     fn read(&mut self, pixels: &mut Vec<u8>) -> Result<(), RowError> {
         let ended = || anyhow!("the image ended before its last row");
         let block = self.blocks.recv().unwrap_or_else(|_| Err(ended())).map_err(RowError::Image)?;
+        // Not twice as much as is needed, as vectors grow by themselves.
+        pixels.reserve_exact(block.pixels.len());
         pixels.extend_from_slice(&block.pixels);
         self.missing.push_back((block.pixels.len() / 3, block.missing));
         Ok(())
