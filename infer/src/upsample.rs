@@ -159,7 +159,7 @@ fn predict_with(
     if !prediction.labels.is_empty() && !logits.data.is_empty() && fits {
         let upsampler = Upsampler::with(set, grid, frame);
         let pixels = Pixels { rows: 0..frame.height, first: 0 };
-        upsampler.predict(logits, 0, pixels, outputs, &mut prediction);
+        upsampler.predict(logits, 0, &pixels, outputs, &mut prediction);
     }
     prediction
 }
@@ -253,7 +253,7 @@ impl Upsampler {
         &self,
         planes: LogitPlanes<'_>,
         top: usize,
-        pixels: Pixels,
+        pixels: &Pixels,
         outputs: Outputs,
         prediction: &mut Prediction,
     ) {
@@ -261,12 +261,12 @@ impl Upsampler {
         let softmax = self.scores.is_softmax();
         let labels_only = Outputs { confidence: false, margin: false, ..outputs };
         let fast = if softmax { outputs } else { labels_only };
-        self.bands(&pixels, fast, prediction).into_par_iter().for_each_init(
+        self.bands(pixels, fast, prediction).into_par_iter().for_each_init(
             || Workspace::new(classes, self.columns, self.groups.len(), fast),
             |workspace, band| self.fill(planes, top, band, workspace),
         );
         if !softmax && (outputs.confidence || outputs.margin) {
-            self.score(planes, top, &pixels, prediction);
+            self.score(planes, top, pixels, prediction);
         }
     }
 
@@ -596,11 +596,11 @@ pub(crate) mod tests {
                 let data = (0..5).flat_map(|class| part(class).iter().copied()).collect();
                 let held = LogitMap { classes: 5, height: rows - top, width: grid[1], data };
                 let pixels = Pixels { rows: done..ready, first: 0 };
-                upsampler.predict(held.planes(), top, pixels, outputs, &mut prediction);
+                upsampler.predict(held.planes(), top, &pixels, outputs, &mut prediction);
                 let band = LogitGeometry { height: ready - done, ..frame };
                 let mut rows = Prediction::blank(&band, outputs);
                 let pixels = Pixels { rows: done..ready, first: done };
-                upsampler.predict(held.planes(), top, pixels, outputs, &mut rows);
+                upsampler.predict(held.planes(), top, &pixels, outputs, &mut rows);
                 assert!(rows.labels == expected.labels.slice(s![done..ready, ..]), "{frame:?}");
                 let scored = expected.margin.as_ref().map(|plane| plane.slice(s![done..ready, ..]));
                 assert!(rows.margin.as_ref().map(|plane| plane.view()) == scored, "{frame:?}");

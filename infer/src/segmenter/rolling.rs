@@ -26,7 +26,7 @@ pub(super) struct RollingMerger {
 #[derive(Debug)]
 enum Predictions {
     /// The whole frame, complete after the last window.
-    Frame(Prediction),
+    Frame(Box<Prediction>),
     /// Rows that were predicted and not taken yet, from the top.
     Rows(Vec<Prediction>),
 }
@@ -40,7 +40,7 @@ impl RollingMerger {
         outputs: Outputs,
     ) -> Option<Self> {
         let stitcher = Stitcher::rolling(plan, classes)?;
-        let predictions = Predictions::Frame(Prediction::blank(frame, outputs));
+        let predictions = Predictions::Frame(Box::new(Prediction::blank(frame, outputs)));
         Some(Self::with(stitcher, plan, classes, frame, outputs, predictions))
     }
 
@@ -107,13 +107,13 @@ impl RollingMerger {
         match &mut self.predictions {
             Predictions::Frame(prediction) => {
                 let pixels = Pixels { rows, first: 0 };
-                self.upsampler.predict(planes, top, pixels, outputs, prediction);
+                self.upsampler.predict(planes, top, &pixels, outputs, prediction);
             }
             Predictions::Rows(predictions) => {
                 let frame = LogitGeometry { height: rows.len(), ..self.frame };
                 let mut prediction = Prediction::blank(&frame, outputs);
                 let pixels = Pixels { first: rows.start, rows };
-                self.upsampler.predict(planes, top, pixels, outputs, &mut prediction);
+                self.upsampler.predict(planes, top, &pixels, outputs, &mut prediction);
                 predictions.push(prediction);
             }
         }
@@ -131,7 +131,7 @@ impl RollingMerger {
     /// Returns the prediction of the frame; an empty one where it was made by rows.
     pub(super) fn into_prediction(self) -> Prediction {
         match self.predictions {
-            Predictions::Frame(prediction) => prediction,
+            Predictions::Frame(prediction) => *prediction,
             Predictions::Rows(_) => {
                 Prediction::blank(&LogitGeometry { height: 0, ..self.frame }, self.outputs)
             }

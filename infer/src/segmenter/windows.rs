@@ -106,7 +106,7 @@ impl<S: RowStream> WindowStream for HeldWindows<'_, S> {
             let before = self.pixels.len();
             self.stream.read(&mut self.pixels)?;
             let bytes = self.pixels.len() - before;
-            if bytes == 0 || bytes % (width * 3) != 0 || self.bottom() > height {
+            if bytes == 0 || !bytes.is_multiple_of(width * 3) || self.bottom() > height {
                 return Err(SegmentError::Rows { bytes, row: self.bottom(), height, width }.into());
             }
             self.drop_above(rows.start);

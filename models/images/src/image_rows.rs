@@ -25,6 +25,8 @@ pub const MAX_BLOCK_BYTES: u64 = 256 << 20;
 
 /// Bytes of PNG rows that are handed over at a time.
 const PNG_BYTES: usize = 8 << 20;
+/// Most bytes that one of Deflate becomes.
+const MAX_DEFLATE: u64 = 1032;
 /// First bytes of a file, which tell its format, and size and order of a PNG.
 const HEAD: u64 = 29;
 
@@ -66,7 +68,8 @@ enum RowFormat {
 }
 
 impl RowFile {
-    /// Reads the header of a file; None for files of other formats and what is not a file.
+    /// Reads the header of a file; None for files of other formats, what is not a file, and a PNG
+    /// that is too short for its pixels.
     pub fn open(path: &Path) -> Result<Option<Self>, ImageFileError> {
         let failed = FileError::at(path);
         let file = match path.metadata() {
@@ -83,7 +86,12 @@ impl RowFile {
             return Ok(Some(Self { path: path.into(), source, size, format }));
         }
         let is_png = image::guess_format(&head).is_ok_and(|format| format == ImageFormat::Png);
-        let size = png_size(&head).filter(|_| is_png);
+        // A file that cannot hold its pixels is not worth a run.
+        let holds = |[width, height]: &[u32; 2]| {
+            let bytes = u64::from(*width) * u64::from(*height) / 8;
+            bytes <= source.size().saturating_mul(MAX_DEFLATE)
+        };
+        let size = png_size(&head).filter(|size| is_png && holds(size));
         Ok(size.map(|[width, height]| {
             let interlaced = head.last().is_some_and(|&passes| passes != 0);
             let (path, size) = (path.into(), [height, width]);

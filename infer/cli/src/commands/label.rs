@@ -166,11 +166,7 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
             record.record_failure(&inputs[todo[index]], error);
         }
     };
-    let leave_out = |index: usize| {
-        let is_large = large.keep(index, &inputs[todo[index]].path);
-        bar.dec_length(u64::from(is_large));
-        is_large
-    };
+    let leave_out = |index: usize| large.keep(index, &inputs[todo[index]].path, &bar);
     let control = RunControl {
         outputs: formats.outputs(),
         stop: &signals.stop,

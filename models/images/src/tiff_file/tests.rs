@@ -182,6 +182,17 @@ fn tiff_with([width, height]: [usize; 2], kind: TiffKind, with_pixels: bool) -> 
         tags.push((directory::STRIP_OFFSETS, 4, offsets));
         tags.push((directory::STRIP_BYTES, 4, lengths));
     }
+    append_directory(&mut bytes, tags, kind, number);
+    bytes
+}
+
+/// Appends the only directory of a file, and writes its header.
+fn append_directory(
+    bytes: &mut Vec<u8>,
+    mut tags: Vec<(u16, u16, Vec<u64>)>,
+    TiffKind { wide, big_endian, .. }: TiffKind,
+    number: impl Fn(u64, usize) -> Vec<u8>,
+) {
     tags.sort();
     let room = if wide { 8 } else { 4 };
     let mut entries = Vec::new();
@@ -210,7 +221,6 @@ fn tiff_with([width, height]: [usize; 2], kind: TiffKind, with_pixels: bool) -> 
         head.extend([number(42, 2), number(position, 4)].concat());
     }
     bytes[..head.len()].copy_from_slice(&head);
-    bytes
 }
 
 fn tags(width: u64, height: u64, bits: u64, bands: u64, more: &[(u16, &[u64])]) -> Tags {

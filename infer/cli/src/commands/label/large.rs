@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
+use indicatif::ProgressBar;
 use protoseg_images::image_file::{DecodeError, ImageFile, ImageFileError, MAX_PIXELS};
 use protoseg_images::image_rows::RowFile;
 use protoseg_images::notes::NoteCollector;
@@ -81,13 +82,14 @@ impl<'a> LargeImages<'a> {
         Self { arguments, memory, max_pixels, formats, model, found, refused }
     }
 
-    /// Keeps an image for later if it is to be labeled by rows. Where it cannot be,
-    /// [`read`](Self::read) says so.
-    pub(super) fn keep(&self, index: usize, path: &Path) -> bool {
+    /// Keeps an image for later, and out of the bar, if it is to be labeled by rows. Where it cannot
+    /// be, [`read`](Self::read) says so.
+    pub(super) fn keep(&self, index: usize, path: &Path, bar: &ProgressBar) -> bool {
         match self.by_rows(path) {
             Ok(file) => {
                 let is_large = file.is_some();
                 lock(&self.found).extend(is_large.then_some(index));
+                bar.dec_length(u64::from(is_large));
                 is_large
             }
             Err(error) => {
@@ -159,15 +161,14 @@ impl<'a> LargeImages<'a> {
             return Err(error);
         }
         let limit = self.max_pixels.unwrap_or(MAX_PIXELS);
-        let file = match ImageFile::read(path, limit) {
-            Err(ImageFileError::Decode {
-                source: DecodeError::TooLarge { width, height, .. },
-                ..
-            }) if self.max_pixels.is_none() => {
-                bail!(self.too_large([height as usize, width as usize], &one_piece()))
+        let file = ImageFile::read(path, limit).map_err(|error| match &error {
+            ImageFileError::Decode { source: DecodeError::TooLarge { .. }, .. }
+                if self.max_pixels.is_none() =>
+            {
+                anyhow!("{error}; a TIFF in tiles is labeled by rows of windows, `{MAKE_TILES}`")
             }
-            read => read?,
-        };
+            _ => error.into(),
+        })?;
         if self.memory.is_some() && !self.fits(file.pixels()) {
             bail!(self.too_large(file.size(), &one_piece()));
         }
@@ -230,7 +231,7 @@ impl<'a> LargeImages<'a> {
                 }
                 Err(RowError::Lasting(error)) => return Err(error),
                 Err(RowError::Image(error)) => {
-                    let bar = indicatif::ProgressBar::hidden();
+                    let bar = ProgressBar::hidden();
                     progress::show_error(&bar, &input.path, &error);
                     setting.record.record_failure(input, &error);
                     ended.failed.push((index, error));
