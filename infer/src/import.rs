@@ -454,6 +454,11 @@ impl Meaning {
             "as the trials show; --scores overrides it"
         };
         remarks.push(format!("scores are {}, {origin}", kind.name()));
+        let integers = matches!(colors.output.values, RawValues::Integers(_));
+        let colored = if integers { meaning::colored(&scores) } else { None };
+        if let Some(colored) = colored.filter(|_| options.scores.is_none()) {
+            return refused(colored);
+        }
         remarks.extend(meaning::constant(&scores));
         let unclear = meaning::unclear_scale(&scores, kind, one && options.threshold.is_none());
         if let Some(unclear) = unclear.filter(|_| options.scores != Some(ScoreKind::Logits)) {

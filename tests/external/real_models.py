@@ -269,8 +269,9 @@ def mask2former(folder, photo):
 
     network.config.id2label = {index: f"class {index}" for index in range(5)}
     config.save_pretrained(folder)
+    # ONNX Runtime does not run it on a CPU; `queries` has its outputs.
     export(Both(), folder, size=(128, 128), names=("class_queries_logits", "masks_queries_logits"), free=None, opset=20)
-    return Case("--classes config.json --normalization imagenet", refused=["masks of 10 queries", "einsum"])
+    return Case("--classes config.json --normalization imagenet", refused=["GridSample", "opset"])
 
 
 def queries(folder, photo):

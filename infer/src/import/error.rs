@@ -57,7 +57,11 @@ pub enum ImportError {
     /// Logits of another number of classes than the table's.
     #[error(
         "the file gives logits of {found} classes, and --classes names {expected}: name a class for each channel, in their order{}",
-        if *found == expected + 1 { ", the background too, often the first" } else { "" }
+        match found.checked_sub(*expected) {
+            Some(1) => ", the background too, often the first",
+            None if found + 1 == *expected => "; a background without a channel cannot be told from the others: export it with one",
+            _ => "",
+        }
     )]
     Classes {
         /// Classes of the logits.

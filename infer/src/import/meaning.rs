@@ -13,6 +13,9 @@ use crate::session::listed;
 /// How far rounding may move probabilities and their sum: that of 16-bit floats.
 const ROUNDING: f32 = 2e-3;
 
+/// Most colors of a label map in colors.
+const COLORS: usize = 64;
+
 /// The same for the sum over many classes.
 const SUM_ROUNDING: f32 = 2e-2;
 
@@ -80,6 +83,33 @@ pub(super) fn unclear_scale(scores: &[Tensor], kind: ScoreKind, one: bool) -> Op
         }
         _ => None,
     }
+}
+
+/// Says that integers in three channels are colors of labels, where few colors come in all trials.
+pub(super) fn colored(scores: &[Tensor]) -> Option<String> {
+    let mut colors = BTreeSet::new();
+    let mut largest = 0.0_f32;
+    for Tensor { shape, data } in scores {
+        let [count, 3, height, width] = shape[..] else { return None };
+        let plane = height * width;
+        for image in data.chunks_exact((3 * plane).max(1)).take(count) {
+            for pixel in 0..plane {
+                let color = [0, 1, 2].map(|channel| image[channel * plane + pixel]);
+                largest = color.into_iter().fold(largest, f32::max);
+                colors.insert(color.map(f32::to_bits));
+                if colors.len() > COLORS {
+                    return None;
+                }
+            }
+        }
+    }
+    (largest > 1.0).then(|| {
+        format!(
+            "the file gives integers in three channels, of which all trials show {} colors alone, as of a label map in colors: name the \
+             output before they are colored with --output, or export the labels; if they are scores, say --scores logits",
+            colors.len()
+        )
+    })
 }
 
 /// Says that the scores of all trials are the same at every pixel, as those of a network that lost
@@ -284,6 +314,16 @@ mod tests {
         assert!(doubt("1 a\n0 b\n").contains("channel 0 is `a`"));
         assert_eq!(doubt("0 a\n1 b\n"), "");
         assert_eq!(doubt("7 a\n9 b\n"), "");
+    }
+
+    #[test]
+    fn colors_of_labels_are_no_scores() {
+        let said = |data: &[f32]| colored(&[scores(3, data)]).is_some();
+        assert!(said(&[255.0, 0.0, 0.0, 255.0, 0.0, 0.0]));
+        // One-hot.
+        assert!(!said(&[1.0, 0.0, 0.0, 1.0, 0.0, 0.0]));
+        let many: Vec<f32> = (0..300).map(|value| (value % 251) as f32).collect();
+        assert!(!said(&many));
     }
 
     #[test]

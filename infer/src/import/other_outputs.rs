@@ -10,7 +10,10 @@ pub(super) type NamedShape<'a> = (&'a str, &'a [usize]);
 /// Says what outputs are that cannot be read as scores of `classes` classes or labels; None where
 /// their shapes do not tell.
 pub(super) fn explain(outputs: &[NamedShape<'_>], classes: usize) -> Option<String> {
-    queries(outputs, classes).or_else(|| prototypes(outputs)).or_else(|| of_other_rank(outputs))
+    queries(outputs, classes)
+        .or_else(|| prototypes(outputs))
+        .or_else(|| flattened(outputs, classes))
+        .or_else(|| of_other_rank(outputs))
 }
 
 fn shown((name, shape): NamedShape<'_>) -> String {
@@ -64,6 +67,24 @@ fn prototypes(outputs: &[NamedShape<'_>]) -> Option<String> {
         }
     }
     None
+}
+
+/// Scores `[N, classes, places]` or `[N, places, classes]`, and boxes `[N, boxes, 6]`.
+fn flattened(outputs: &[NamedShape<'_>], classes: usize) -> Option<String> {
+    let [output] = *outputs else { return None };
+    match *output.1 {
+        [_, a, b] if (a == classes || b == classes) && a.max(b) >= BOXES => Some(format!(
+            "{}: scores of {} places in a row, without height and width: export the network with them reshaped to [N, {classes}, height, \
+             width]",
+            shown(output),
+            if b == classes { a } else { b }
+        )),
+        [_, a, 4..=7] if a >= 10 => Some(format!(
+            "{}: boxes, as a detector gives them, and no classes of pixels: export a network of semantic segmentation",
+            shown(output)
+        )),
+        _ => None,
+    }
 }
 
 /// Outputs of which none has a height and a width.
@@ -121,6 +142,9 @@ mod tests {
         assert!(said(&large, 80).contains("YOLO"));
         let turned = [("output1", &[1, 32, 160, 160][..]), ("output0", &[1, 8400, 116])];
         assert!(said(&turned, 80).contains("YOLO"));
+        assert!(said(&[("y", &[1, 3, 4096])], 3).contains("4096 places in a row"));
+        assert!(said(&[("y", &[1, 4096, 3])], 3).contains("[N, 3, height, width]"));
+        assert!(said(&[("y", &[1, 300, 6])], 3).contains("a detector"));
         assert!(said(&[("y", &[1, 1000])], 3).contains("the whole image"));
         assert!(said(&[("y", &[1, 3, 1, 1])], 3).contains("the whole image"));
         assert!(said(&[("y", &[1, 3, 8, 64, 64])], 3).contains("volumes"));

@@ -265,6 +265,15 @@ impl<'a> Candidate<'a> {
                 readable.retain(|(_, reading, _)| is_scores(reading));
             }
         }
+        // One channel of floats beside labels of more than two classes is their confidence.
+        let is_labels =
+            |output: &RawOutput| matches!(output.values, RawValues::Integers(_)) && expected > 2;
+        if readable.len() > 1
+            && readable.iter().all(|(_, reading, _)| reading.channels == 1)
+            && readable.iter().any(|(.., output)| is_labels(output))
+        {
+            readable.retain(|(.., output)| is_labels(output));
+        }
         if readable.len() > 1 {
             return Err(ImportError::Signature(format!(
                 "the file has the outputs {}; name the one with the logits of {expected} classes or the labels with --output",

@@ -5,7 +5,7 @@ use image::RgbImage;
 use protoseg_models::bundle::Manifest;
 use protoseg_models::interface::OutputLayout;
 
-use crate::common::{ProgramOutput, TestDir, answer, expect, fixture};
+use crate::common::{ProgramOutput, TestDir, answer, expect, fixture, stripe_labels, stripes};
 use crate::import::{import, imported, label, labels, noise, test_dir};
 
 const UNIT: &str = "--normalization unit";
@@ -114,6 +114,18 @@ fn files_that_are_no_segmentation_models_are_refused_with_the_way_out() {
     let dir = test_dir("queries");
     let parts = ["masks of 6 queries", "softmax(-1)[..., :-1]", "masks.sigmoid()"];
     expect("queries", &import(&dir, "queries", UNIT), 2, &parts);
+    let dir = test_dir("colored");
+    let parts = ["3 colors alone", "before they are colored", "--scores logits"];
+    expect("colored", &import(&dir, "colored", UNIT), 2, &parts);
+    let dir = test_dir("flat");
+    expect(
+        "flat",
+        &import(&dir, "flat", UNIT),
+        2,
+        &["4096 places in a row", "[N, 3, height, width]"],
+    );
+    let dir = imported("labels-sure", UNIT);
+    assert_eq!(labels(&dir, &stripes(96, 32), ""), stripe_labels(96, 32));
     let dir = test_dir("two-inputs");
     expect("two inputs", &import(&dir, "two-inputs", UNIT), 2, &["holds the others as constants"]);
     let whole = std::fs::read(fixture("adopt").join("softmax.onnx")).unwrap();
