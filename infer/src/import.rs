@@ -313,17 +313,8 @@ fn describe(
         let channels = if format.gray { 1 } else { 3 };
         remarks.push(format!("input taken as {} of {channels} channels", format.layout.text()));
     }
-    if let Some([height, width]) = only.filter(|_| options.size.is_none()) {
-        let runs = match rounded {
-            None => {
-                format!("of those tried only {height}x{width} runs: it is taken to be the only one")
-            }
-            Some([[least_height, least_width], [largest_height, largest_width]]) => format!(
-                "those from {least_height}x{least_width} to {largest_height}x{largest_width} alone run, with the same output, as of whole \
-                 patches: {height}x{width} is taken to be the only one"
-            ),
-        };
-        remarks.push(format!("the file leaves sizes open, but {runs}; --size names another"));
+    if let Some(only) = only.filter(|_| options.size.is_none()) {
+        remarks.push(sizes::only_remark(only, rounded));
     }
     if batch.is_some() && declared.batch.is_none() && format.layout.has_batch() {
         remarks.push(match batch {

@@ -271,6 +271,20 @@ fn odd_size(grid: LogitGrid) -> [usize; 2] {
     [steps, steps + 2].map(|steps| grid.round_up(steps * grid.encoder_stride))
 }
 
+/// Says that one size was found to be the only one, and which others it stands for.
+pub(super) fn only_remark([height, width]: [usize; 2], rounded: Option<[[usize; 2]; 2]>) -> String {
+    let runs = match rounded {
+        None => {
+            format!("of those tried only {height}x{width} runs: it is taken to be the only one")
+        }
+        Some([[least_height, least_width], [largest_height, largest_width]]) => format!(
+            "those from {least_height}x{least_width} to {largest_height}x{largest_width} alone run, with the same output, as of whole \
+             patches: {height}x{width} is taken to be the only one"
+        ),
+    };
+    format!("the file leaves sizes open, but {runs}; --size names another")
+}
+
 /// Says how outputs lie over images where that is at no whole stride.
 pub(super) fn covering_remark(trials: &[Trial], colors: &Trial, align_corners: bool) -> String {
     let ([height, width], shape) = (colors.size, &colors.output.shape);
