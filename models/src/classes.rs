@@ -5,11 +5,13 @@
 
 mod builtin;
 mod file;
+mod text;
 
 use std::path::{Path, PathBuf};
 
 pub use file::{ClassFile, IgnoredIds};
 use serde::{Deserialize, Serialize};
+pub use text::read_class_text;
 
 use crate::errors::FileError;
 
@@ -83,6 +85,21 @@ pub enum ClassError {
          #rrggbb`, such as `7 road 128 64 128`, with ids and colors from 0 to 255, or `id ignore`"
     )]
     Line(usize, String),
+    /// Names by number, with a gap or a key that is no number.
+    #[error("{0}")]
+    Numbers(String),
+    /// A text in another encoding than Unicode's.
+    #[error(
+        "{}: line {line} is not UTF-8 ({value:#x}); save the file as UTF-8, such as by `iconv -f latin1 -t utf-8`", path.display()
+    )]
+    Encoding {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The byte, or the surrogate of UTF-16.
+        value: u16,
+    },
     /// Neither a built-in table nor a file.
     #[error("{} is neither a file nor a built-in class table: cityscapes, camvid or voc", .0.display())]
     Absent(PathBuf),

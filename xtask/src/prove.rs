@@ -81,6 +81,12 @@ const PROOFS: &[Proof] = &[
         run: Run::Pytest(&[("common", &["test_import.py"])]),
     },
     Proof {
+        name: "models",
+        about: "SegFormer, DPT, UperNet, DeepLab, U-Net and others as PyTorch exports them label photos as transformers, torchvision and \
+                segmentation_models_pytorch do; minutes [3 GB, or PROTOSEG_TORCH_PYTHON]",
+        run: Run::Pytest(&[(external::MODELS, &["test_models.py"])]),
+    },
+    Proof {
         name: "formats",
         about: "pycocotools, datumaro and the Label Studio SDK read the annotation files, and what they write is converted; 2 GB",
         run: Run::Pytest(&[

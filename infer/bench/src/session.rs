@@ -295,6 +295,15 @@ impl BenchSession {
         subject
     }
 
+    /// Mean IoU in percent of a model on the labeled images; `None` without them, or where no class
+    /// occurs.
+    pub fn mean_iou(&self, model: &Path, config: &EngineConfig) -> anyhow::Result<Option<f64>> {
+        match &self.labeled {
+            None => Ok(None),
+            Some(LabeledImages { set, .. }) => score(model, config, set),
+        }
+    }
+
     /// Nodes by execution provider of the file that runs the first image.
     fn nodes(
         &self,

@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use protoseg_models::classes::{Class, ClassError, ClassTable, voc_color};
-use protoseg_models::errors::FileError;
+use protoseg_models::classes::{Class, ClassError, ClassTable, read_class_text, voc_color};
 use serde::Deserialize;
 
 /// Name of the class that is added to a single one.
@@ -36,8 +35,8 @@ pub fn load_classes(path: &Path) -> Result<ClassList, ClassError> {
     if named || !path.is_file() {
         return Ok(ClassList { table: ClassTable::load(path)?, remark: None });
     }
-    let text = std::fs::read_to_string(path).map_err(FileError::at(path))?;
-    let text = text.trim_start_matches('\u{feff}');
+    let text = read_class_text(path)?;
+    let text = text.as_str();
     let in_file = |error: ClassError| ClassError::Table { path: path.into(), source: error.into() };
     let json = |source| ClassError::Json { path: path.into(), source };
     let is_json = path.extension().is_some_and(|extension| extension == "json");
@@ -91,14 +90,18 @@ fn numbered(config: ModelConfig) -> Result<Vec<String>, ClassError> {
         }
     };
     for (id, name) in numbered {
-        let number: usize = id.parse().map_err(|_| ClassError::Line(1, id.clone()))?;
+        let number: usize = id.parse().map_err(|_| {
+            ClassError::Numbers(format!(
+                "id2label has the key `{id}`, which is not the number of a channel: write \"0\", \"1\" and so on"
+            ))
+        })?;
         names.insert(number, name);
     }
     match names.keys().enumerate().find(|(index, number)| index != *number) {
-        Some((index, number)) => Err(ClassError::Line(
-            index + 1,
-            format!("id2label has no {index}, and goes on with {number}"),
-        )),
+        Some((index, number)) => Err(ClassError::Numbers(format!(
+            "id2label has no {index}, and goes on with {number}: the model has a channel for every number, so name those \
+             that stand for nothing too, such as \"{index}\": \"unused {index}\""
+        ))),
         None => Ok(names.into_values().collect()),
     }
 }
@@ -210,7 +213,11 @@ mod tests {
         assert_eq!(names("id2label.json", r#"{"1": "b", "0": "a"}"#), ["a", "b"]);
         assert_eq!(names("config.json", r#"{"label2id": {"z": 0, "a": 1}}"#), ["z", "a"]);
         let gap = load("config.json", r#"{"id2label": {"0": "a", "2": "b"}}"#).unwrap_err();
-        assert!(gap.contains("config.json") && gap.contains("id2label has no 1"), "{gap}");
+        for part in ["config.json", "id2label has no 1", "goes on with 2", "\"1\": \"unused 1\""] {
+            assert!(gap.contains(part), "{gap}");
+        }
+        let key = load("config.json", r#"{"id2label": {"0": "a", "b": "c"}}"#).unwrap_err();
+        assert!(key.contains("the key `b`") && !key.contains("line 1"), "{key}");
         assert!(load("other.json", r#"{"a": 1}"#).unwrap_err().contains("other.json"));
     }
 

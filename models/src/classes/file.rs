@@ -4,8 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Class, ClassError, ClassTable, IGNORE_INDEX, voc_color};
-use crate::errors::FileError;
+use super::{Class, ClassError, ClassTable, IGNORE_INDEX, read_class_text, voc_color};
 
 /// Classes of a data set, with the ids of its label files that count for nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +50,7 @@ impl ClassFile {
             _ if !name.is_file() => return Err(ClassError::Absent(name.into())),
             _ => {}
         }
-        let text = std::fs::read_to_string(name).map_err(FileError::at(name))?;
+        let text = read_class_text(name)?;
         let file = if name.extension().is_some_and(|extension| extension == "json") {
             let classes: Vec<JsonClass> = serde_json::from_str(&text)
                 .map_err(|source| ClassError::Json { path: name.into(), source })?;

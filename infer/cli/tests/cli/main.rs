@@ -40,6 +40,8 @@ mod grpc;
 #[cfg(test)]
 mod import;
 #[cfg(test)]
+mod import_doubts;
+#[cfg(test)]
 mod import_kinds;
 #[cfg(test)]
 mod masks;
