@@ -1,4 +1,5 @@
-//! "CVAT for images 1.1": an XML file of polygons, boxes, ellipses and masks.
+//! CVAT's XML files of polygons, boxes, ellipses and masks: "CVAT for images 1.1", and "CVAT for video
+//! 1.1", whose tracks are read by [`cvat_tracks`](super::cvat_tracks).
 
 use std::path::Path;
 
@@ -7,7 +8,7 @@ use roxmltree::{Document, Node};
 
 use super::detect::AnnotationSource;
 use super::raster::{Area, ellipse, rectangle, rotate};
-use super::{Annotations, ConvertError, Item, Truth};
+use super::{Annotations, ConvertError, Item, Truth, cvat_tracks};
 
 pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertError> {
     let mut annotations = Annotations::default();
@@ -17,6 +18,7 @@ pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertE
             .map_err(|source| ConvertError::Xml { path: path.clone(), source })?;
         if document.root_element().tag_name().name() == "annotations" {
             add_file(source, &path, &document, &mut annotations)?;
+            cvat_tracks::add_file(source, &path, &document, &mut annotations)?;
         }
     }
     Ok(annotations)
@@ -30,10 +32,11 @@ fn add_file(
 ) -> Result<(), ConvertError> {
     let content = |reason: String| ConvertError::Content { path: path.into(), reason };
     for label in document.descendants().filter(|node| node.has_tag_name("label")) {
-        let text = |tag: &str| {
-            label.children().find(|node| node.has_tag_name(tag)).and_then(|node| node.text())
+        let child = |tag: &str| label.children().find(|node| node.has_tag_name(tag));
+        let text = |tag: &str| child(tag).and_then(|node| node.text());
+        let Some(name) = child("name").map(|name| name.text().unwrap_or_default()) else {
+            continue;
         };
-        let Some(name) = text("name") else { continue };
         let class = annotations.class(name);
         let color = text("color").and_then(hex_color);
         if let Some(known) = annotations.classes.get_mut(usize::from(class)) {
@@ -45,7 +48,7 @@ fn add_file(
         let name = attribute::<String>(image, "name").map_err(content)?;
         let size = [number(image, "height"), number(image, "width")];
         let [height, width] = size.map(|side| side.map_err(content));
-        let size = [height? as usize, width? as usize];
+        let size = Some([height? as usize, width? as usize]);
         let mut shapes = Vec::new();
         for node in image.children().filter(Node::is_element) {
             match area(node).map_err(|reason| content(format!("in `{name}`, {reason}")))? {
@@ -63,19 +66,16 @@ fn add_file(
         // Stable: shapes of one layer stay in the order of the file.
         shapes.sort_by_key(|(order, ..)| *order);
         let shapes = shapes.into_iter().map(|(_, class, area)| (class, area)).collect();
-        let image = source.image(&name)?;
-        annotations.items.push(Item { name, image, truth: Truth::Shapes { size, shapes } });
+        annotations.items.push(Item::find(source, &name, path, Truth::Shapes { size, shapes }));
     }
-    if left_out > 0 {
-        let note =
-            format!("{left_out} annotations without an area (tags, lines, points) are left out");
-        annotations.notes.push(note);
-    }
+    annotations.note(left_out, |count| {
+        format!("{count} annotations without an area (tags, lines, points) are left out")
+    });
     Ok(())
 }
 
 /// The area of a shape; `None` where it has none.
-fn area(node: Node<'_, '_>) -> Result<Option<Area>, String> {
+pub(super) fn area(node: Node<'_, '_>) -> Result<Option<Area>, String> {
     let value = |name: &str| number(node, name);
     let rotation = node.attribute("rotation").map_or(Ok(0.0), |_| value("rotation"))?;
     Ok(Some(match node.tag_name().name() {
@@ -105,7 +105,7 @@ fn area(node: Node<'_, '_>) -> Result<Option<Area>, String> {
     }))
 }
 
-fn attribute<T: std::str::FromStr>(node: Node<'_, '_>, name: &str) -> Result<T, String> {
+pub(super) fn attribute<T: std::str::FromStr>(node: Node<'_, '_>, name: &str) -> Result<T, String> {
     let text = node.attribute(name);
     text.and_then(|text| text.trim().parse().ok())
         .ok_or_else(|| format!("a `{}` has no valid attribute `{name}`", node.tag_name().name()))

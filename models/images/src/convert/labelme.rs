@@ -1,5 +1,7 @@
 //! LabelMe: a JSON file of shapes for each image.
 
+use std::collections::BTreeMap;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
@@ -29,10 +31,10 @@ struct LabelMeShape {
 
 pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertError> {
     let mut annotations = Annotations::default();
-    for class in source.classes.iter().flat_map(|file| file.table.classes()) {
-        annotations.class(&class.name);
+    for class in source.class_names() {
+        annotations.class(class);
     }
-    let mut left_out = 0;
+    let mut left_out: BTreeMap<String, usize> = BTreeMap::new();
     for path in source.files("json")? {
         let value: serde_json::Value = read_json(&path)?;
         if value.get("shapes").is_none() {
@@ -42,15 +44,8 @@ pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertE
             .map_err(|source| ConvertError::Json { path: path.clone(), source })?;
         // Written on Windows too.
         let name = file.image_path.replace('\\', "/");
-        let name = name.trim_start_matches("../").to_owned();
-        let image = source.image(&name)?;
-        let size = match (file.image_height.zip(file.image_width), &image) {
-            (Some((height, width)), _) => [height, width],
-            (None, Some(image)) => super::image_size(image, source.options.max_pixels)?,
-            (None, None) => {
-                return Err(ConvertError::MissingImage { name, annotations: path });
-            }
-        };
+        let name = name.trim_start_matches("../");
+        let size = file.image_height.zip(file.image_width).map(<[usize; 2]>::from);
         let mut shapes = Vec::new();
         for shape in file.shapes {
             let broken = |reason: &str| ConvertError::Content {
@@ -59,29 +54,31 @@ pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertE
             };
             match shape.area().map_err(broken)? {
                 Some(area) => shapes.push((annotations.class(&shape.label), area)),
-                None => left_out += 1,
+                None => *left_out.entry(shape.shape_type.unwrap_or_default()).or_default() += 1,
             }
         }
-        let name = source.index.find(&name)?.map_or(name, |image| source.index.name(image));
-        annotations.items.push(Item { name, image, truth: Truth::Shapes { size, shapes } });
+        let item = Item::find(source, name, &path, Truth::Shapes { size, shapes });
+        // The path in the file is relative to that, and not to the folder of images.
+        let name = item.image.path().map(|image| source.index.name(image));
+        annotations.items.push(Item { name: name.unwrap_or(item.name), ..item });
     }
-    if left_out > 0 {
-        annotations
-            .notes
-            .push(format!("{left_out} lines and points have no area and are left out"));
-    }
+    let kinds: Vec<String> =
+        left_out.iter().map(|(kind, count)| format!("{count} of the type {kind}")).collect();
+    annotations.note(left_out.values().sum(), |_| {
+        format!("shapes without an area are left out: {}", kinds.join(", "))
+    });
     Ok(annotations)
 }
 
 impl LabelMeShape {
-    /// The area of a shape; `None` for lines and points.
+    /// The area of a shape; `None` for those that have none, such as lines and points.
     fn area(&self) -> Result<Option<Area>, &'static str> {
         let two = || match self.points[..] {
             [first, second] => Ok((first, second)),
             _ => Err("needs two points"),
         };
         Ok(Some(match self.shape_type.as_deref().unwrap_or("polygon") {
-            "polygon" => Area::Polygons(vec![self.points.clone()]),
+            "polygon" | "oriented_rectangle" => Area::Polygons(vec![self.points.clone()]),
             "rectangle" => {
                 let (first, second) = two()?;
                 Area::Polygons(vec![rectangle(first, second)])
