@@ -33,6 +33,7 @@ pub use detect::SourceFormat;
 pub use error::{ConvertError, OneSided};
 pub use foreign::ForeignFormat;
 use protoseg_models::classes::{Class, ClassFile, ClassTable, IGNORE_INDEX};
+use protoseg_models::errors::FileError;
 
 use crate::id_map::IdMap;
 use crate::label_mapping::LabelMapping;
@@ -85,6 +86,8 @@ struct Annotations {
     notes: Vec<String>,
     /// True where masks have annotations of the background.
     has_drawn_background: bool,
+    /// Images that were inside of annotations.
+    embedded: Option<tempfile::TempDir>,
 }
 
 impl Annotations {
@@ -97,6 +100,18 @@ impl Annotations {
         });
         // Too many classes are refused when the table is made.
         u8::try_from(index).unwrap_or(IGNORE_INDEX)
+    }
+
+    /// Keeps an image that is inside of annotations; returns its path.
+    fn embed(&mut self, number: usize, bytes: &[u8]) -> Result<PathBuf, ConvertError> {
+        let folder = match self.embedded.take() {
+            Some(folder) => folder,
+            None => tempfile::tempdir().map_err(FileError::at(&std::env::temp_dir()))?,
+        };
+        let folder = self.embedded.insert(folder);
+        let path = folder.path().join(number.to_string());
+        std::fs::write(&path, bytes).map_err(FileError::at(&path))?;
+        Ok(path)
     }
 
     /// Adds a note unless it is about nothing.

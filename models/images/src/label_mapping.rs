@@ -151,13 +151,13 @@ impl ClassOrigin {
         };
         let example = match per_class {
             Some(by) => format!(
-                "they look like ids of instances, which are those of classes when divided by {by}: \
-                 by the lines `{by}-{} /{by}` and `* =`",
+                "; they look like ids of instances, which are those of classes when divided by {by}: the \
+                 lines are `{by}-{} /{by}` and `* =`",
                 by * 256 - 1
             ),
             None => {
                 let first = ids.clone().find(|id| *id > byte).unwrap_or_default();
-                format!("by lines such as `{first} 7` or `{first} ignore`, and `* =` for the rest")
+                format!(" by lines such as `{first} 7` or `{first} ignore`, and `* =` for the rest")
             }
         };
         let small: Vec<u32> = ids.filter(|id| *id <= byte).collect();
@@ -168,7 +168,7 @@ impl ClassOrigin {
         };
         format!(
             "ids above 255 do not fit into a label map: `protoseg convert {root} --map FILE --out NEW` \
-             gives them others, {example}{small}"
+             gives them others{example}{small}"
         )
     }
 

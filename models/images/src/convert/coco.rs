@@ -97,6 +97,7 @@ pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertE
         let names: Vec<String> = others.iter().map(|path| path.display().to_string()).collect();
         format!("files without masks are left out: {}", names.join(", "))
     });
+    let parsed = one_file_per_image(source, parsed, &mut annotations)?;
     let used = used_categories(&parsed);
     let names = list_names(parsed.iter().map(|(path, _)| path));
     let mut first_file = None;
@@ -185,6 +186,55 @@ fn parse_files(source: AnnotationSource<'_>) -> Result<ParsedFiles, ConvertError
         parsed.push((path, file));
     }
     Ok((parsed, others.into_iter().map(|(path, _)| path).collect()))
+}
+
+/// Leaves out the files of which a panoptic one has the images too, as in the official annotations,
+/// where it holds things and stuff. Others that share images are refused.
+fn one_file_per_image(
+    source: AnnotationSource<'_>,
+    files: Vec<(PathBuf, CocoFile)>,
+    annotations: &mut Annotations,
+) -> Result<Vec<(PathBuf, CocoFile)>, ConvertError> {
+    let images = |(path, file): &(PathBuf, CocoFile)| -> HashMap<PathBuf, String> {
+        let image = |image: &CocoImage| {
+            let found = source.image(&image.file_name, path);
+            let place =
+                found.path().map_or_else(|| PathBuf::from(&image.file_name), Path::to_owned);
+            (place, image.file_name.clone())
+        };
+        file.images.iter().map(image).collect()
+    };
+    let is_panoptic = |(_, file): &(PathBuf, CocoFile)| {
+        file.annotations.iter().any(|annotation| annotation.segments_info.is_some())
+    };
+    let (mut kept, others): (Vec<_>, Vec<_>) = files.into_iter().partition(is_panoptic);
+    let mut owners: HashMap<PathBuf, PathBuf> = HashMap::new();
+    let panoptic: HashSet<PathBuf> =
+        kept.iter().flat_map(&images).map(|(place, _)| place).collect();
+    let mut left_out = Vec::new();
+    for file in others {
+        if images(&file).keys().any(|place| panoptic.contains(place)) {
+            left_out.push(file.0.display().to_string());
+        } else {
+            kept.push(file);
+        }
+    }
+    for file in &kept {
+        for (place, name) in images(file) {
+            if let Some(other) = owners.insert(place, file.0.clone()) {
+                let reason = format!(
+                    "the image `{name}` has annotations in {} too; convert one of the files",
+                    other.display()
+                );
+                return Err(ConvertError::Content { path: file.0.clone(), reason });
+            }
+        }
+    }
+    kept.sort_by(|one, other| one.0.cmp(&other.0));
+    annotations.note(left_out.len(), |_| {
+        format!("panoptic masks have the same images as, and count before, {}", left_out.join(", "))
+    });
+    Ok(kept)
 }
 
 fn holds_masks(file: &Value) -> bool {

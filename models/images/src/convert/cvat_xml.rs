@@ -1,6 +1,7 @@
 //! CVAT's XML files of polygons, boxes, ellipses and masks: "CVAT for images 1.1", and "CVAT for video
 //! 1.1", whose tracks are read by [`cvat_tracks`](super::cvat_tracks).
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use protoseg_models::errors::FileError;
@@ -44,6 +45,8 @@ fn add_file(
         }
     }
     let mut left_out = 0;
+    // Of a project: train, validation and test.
+    let mut subsets: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for image in document.root_element().children().filter(|node| node.has_tag_name("image")) {
         let name = attribute::<String>(image, "name").map_err(content)?;
         let size = [number(image, "height"), number(image, "width")];
@@ -66,12 +69,21 @@ fn add_file(
         // Stable: shapes of one layer stay in the order of the file.
         shapes.sort_by_key(|(order, ..)| *order);
         let shapes = shapes.into_iter().map(|(_, class, area)| (class, area)).collect();
+        if let Some(subset) = image.attribute("subset").filter(|subset| *subset != "default") {
+            subsets.entry(subset.to_lowercase()).or_default().push(annotations.items.len());
+        }
         annotations.items.push(Item::find(source, &name, path, Truth::Shapes { size, shapes }));
     }
+    annotations.lists.extend(subsets.into_iter().filter(|(name, _)| is_file_stem(name)));
     annotations.note(left_out, |count| {
         format!("{count} annotations without an area (tags, lines, points) are left out")
     });
     Ok(())
+}
+
+/// True for names that a list may have.
+fn is_file_stem(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0'])
 }
 
 /// The area of a shape; `None` where it has none.

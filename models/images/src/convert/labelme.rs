@@ -7,6 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 
 use super::detect::{AnnotationSource, read_json};
+use super::image_index::FoundImage;
 use super::raster::{Area, ellipse, rectangle};
 use super::{Annotations, ConvertError, Item, Truth};
 
@@ -17,6 +18,8 @@ struct LabelMeFile {
     image_path: String,
     image_height: Option<usize>,
     image_width: Option<usize>,
+    /// The image file in base64, unless it was left out.
+    image_data: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -34,6 +37,7 @@ pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertE
     for class in source.class_names() {
         annotations.class(class);
     }
+    let mut embedded = 0;
     let mut left_out: BTreeMap<String, usize> = BTreeMap::new();
     for path in source.files("json")? {
         let value: serde_json::Value = read_json(&path)?;
@@ -57,11 +61,22 @@ pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertE
                 None => *left_out.entry(shape.shape_type.unwrap_or_default()).or_default() += 1,
             }
         }
-        let item = Item::find(source, name, &path, Truth::Shapes { size, shapes });
+        let mut item = Item::find(source, name, &path, Truth::Shapes { size, shapes });
         // The path in the file is relative to that, and not to the folder of images.
-        let name = item.image.path().map(|image| source.index.name(image));
-        annotations.items.push(Item { name: name.unwrap_or(item.name), ..item });
+        if let Some(image) = item.image.path() {
+            item.name = source.index.name(image);
+        } else if let (FoundImage::Missing, Some(data)) = (&item.image, &file.image_data)
+            && let Ok(bytes) = BASE64_STANDARD.decode(data)
+        {
+            let number = annotations.items.len();
+            item.image = FoundImage::At(annotations.embed(number, &bytes)?);
+            embedded += 1;
+        }
+        annotations.items.push(item);
     }
+    annotations.note(embedded, |count| {
+        format!("{count} images are not found, and taken out of the JSON files that hold them")
+    });
     let kinds: Vec<String> =
         left_out.iter().map(|(kind, count)| format!("{count} of the type {kind}")).collect();
     annotations.note(left_out.values().sum(), |_| {

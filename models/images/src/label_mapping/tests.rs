@@ -67,7 +67,7 @@ fn ids_of_instances_are_told_by_their_classes() {
         wide(&[7, 26_000, 26_001, 24_017]),
         &[
             "the ids 7 (1 pixel, first at row 0, column 0), 24017 (1 pixel",
-            "when divided by 1000: by the lines `1000-255999 /1000` and `* =`",
+            "when divided by 1000: the lines are `1000-255999 /1000` and `* =`",
             "if they count for nothing, add the line `7 ignore`",
         ],
     );

@@ -241,3 +241,45 @@ fn kinds_of_coco_annotations_are_counted_and_said() {
     let error = fixture.refusal("coco.json", &sky(&fixture));
     assert!(error.contains("its 1 annotations have no mask: 1 boxes; annotate masks"), "{error}");
 }
+
+#[test]
+fn an_image_inside_of_labelmes_file_is_taken_where_there_is_no_other() {
+    use base64::Engine;
+
+    let fixture = Fixture::new();
+    fixture.image("x.png", 2, 1);
+    let data = base64::prelude::BASE64_STANDARD.encode(fs::read(fixture.at("x.png")).unwrap());
+    let text = format!(
+        r#"{{"imagePath": "../photos/a.png", "imageHeight": 1, "imageWidth": 2, "imageData": "{data}",
+        "shapes": [{{"label": "car", "points": [[0, 0], [1, 0], [1, 1], [0, 1]]}}]}}"#
+    );
+    fixture.text("set/a.json", &text);
+    let (notes, counts) = fixture.counts("set", &sky(&fixture));
+    assert!(notes[0].starts_with("1 images are not found, and taken out of the JSON"), "{notes:?}");
+    assert_eq!((counts.images, &counts.classes[..]), (1, &[1, 1][..]));
+    let image = image::open(fixture.at("counted/images/photos/a.png")).unwrap();
+    assert_eq!((image.width(), image.height()), (2, 1));
+}
+
+#[test]
+fn panoptic_masks_count_before_other_files_of_their_images() {
+    let fixture = Fixture::new();
+    fixture.image("set/a.png", 2, 1);
+    fixture.text("set/annotations/instances.json", &coco(&[(1, "a.png", 2, 1)]));
+    fixture.text("set/annotations/stuff.json", &coco(&[(1, "a.png", 2, 1)]));
+    let error = fixture.refusal("set", &sky(&fixture));
+    assert!(error.contains("stuff.json: the image `a.png` has annotations in "), "{error}");
+    assert!(error.contains("instances.json too; convert one of the files"), "{error}");
+    fixture.colors("set/annotations/panoptic/a.png", 2, &[[0; 3], [7, 0, 0]]);
+    fixture.text(
+        "set/annotations/panoptic.json",
+        r#"{"images": [{"id": 1, "file_name": "a.png", "width": 2, "height": 1}],
+        "categories": [{"id": 1, "name": "car"}],
+        "annotations": [{"image_id": 1, "file_name": "a.png", "segments_info": [{"id": 7, "category_id": 1}]}]}"#,
+    );
+    let (notes, counts) = fixture.counts("set", &sky(&fixture));
+    assert!(
+        notes.len() == 1 && notes[0].contains("count before") && notes[0].contains("stuff.json")
+    );
+    assert_eq!((counts.images, counts.uncovered, &counts.classes[..]), (1, 1, &[1, 1][..]));
+}

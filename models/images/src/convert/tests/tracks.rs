@@ -62,6 +62,27 @@ fn keyframes_of_a_video_are_converted_and_the_others_named() {
 }
 
 #[test]
+fn subsets_of_a_project_become_lists() {
+    let fixture = Fixture::new();
+    let mut text = String::from("<annotations>");
+    for (name, subset) in [("a.png", "Train"), ("b.png", "Validation"), ("c.png", "../x")] {
+        fixture.image(&format!("images/{name}"), 1, 1);
+        text.push_str(&format!(
+            r#"<image name="{name}" subset="{subset}" width="1" height="1"><box label="car" xtl="0" ytl="0"
+            xbr="1" ybr="1"/></image>"#
+        ));
+    }
+    fixture.text("annotations.xml", &format!("{text}</annotations>"));
+    let options = ConvertOptions { background: Some("sky".into()), ..fixture.options() };
+    fixture.counts("annotations.xml", &options);
+    let list = |name: &str| fs::read_to_string(fixture.at(&format!("counted/{name}.txt"))).unwrap();
+    assert_eq!(
+        (list("train"), list("validation")),
+        ("images/a.png\n".into(), "images/b.png\n".into())
+    );
+}
+
+#[test]
 fn other_formats_are_named_with_the_way_to_one_that_is_read() {
     let fixture = Fixture::new();
     fixture.image("sly/img/a.png", 1, 1);
