@@ -1,6 +1,8 @@
 //! COCO: instances and stuff as polygons or run lengths, and panoptic PNGs.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -103,7 +105,7 @@ pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertE
     let mut first_file = None;
     for ((path, file), name) in parsed.into_iter().zip(names) {
         let first = annotations.items.len();
-        add_file(source, &path, file, &used, &mut annotations, &mut tally)?;
+        add_file(source, &path, file, &used, &mut annotations, &mut tally);
         // Files such as instances_train.json are lists of their own.
         annotations.lists.push((name, (first..annotations.items.len()).collect()));
         first_file.get_or_insert(path);
@@ -288,8 +290,7 @@ fn add_file(
     used: &HashSet<String>,
     annotations: &mut Annotations,
     tally: &mut Tally,
-) -> Result<(), ConvertError> {
-    let content = |reason| ConvertError::Content { path: path.into(), reason };
+) {
     let categories = add_categories(file.categories, used, annotations, tally);
     let mut by_id: HashMap<CocoId, usize> = HashMap::new();
     for CocoImage { id, file_name, width, height } in file.images {
@@ -306,47 +307,57 @@ fn add_file(
             tally.strangers += 1;
             continue;
         };
-        let class = |id: &CocoId| {
-            let class = categories.get(id).copied();
-            class.ok_or_else(|| content(format!("there is no category with the id {}", id.0)))
-        };
-        if let (Some(segments), Some(name)) = (&annotation.segments_info, &annotation.file_name) {
-            let mut known = HashMap::new();
-            for Segment { id, category_id } in segments {
-                known.insert(*id, class(category_id)?);
-            }
-            tally.shapes += known.len();
-            let path = panoptic.find(name)?.ok_or_else(|| {
-                content(format!("the mask `{name}` is not beside the file or in a folder there"))
-            })?;
-            item.truth = Truth::Panoptic { path, segments: known };
-            continue;
+        if let Err(reason) = add_annotation(item, &annotation, &categories, &panoptic, tally) {
+            tally.shapes += 1;
+            item.truth = Truth::Broken(reason);
         }
-        let Truth::Shapes { size, shapes } = &mut item.truth else { continue };
-        let drawn = match &annotation.segmentation {
-            Some(segmentation) => area(segmentation, size),
-            None => Ok((None, 0)),
-        };
-        match drawn {
-            Ok((Some(area), short)) => {
-                let category = annotation.category_id.as_ref();
-                let category =
-                    category.ok_or_else(|| content("an annotation has no category".to_owned()))?;
-                shapes.push((class(category)?, area));
-                tally.shapes += 1;
-                tally.short_polygons += short;
-                tally.crowds += usize::from(is_true(&annotation.iscrowd));
-            }
-            Ok((None, _)) => match kind_without_area(&annotation) {
-                MaskKind::Box => tally.boxes += 1,
-                MaskKind::Keypoints => tally.keypoints += 1,
-                MaskKind::Empty => tally.empty += 1,
-            },
-            Err(reason) => {
-                tally.shapes += 1;
-                item.truth = Truth::Broken(format!("a mask of `{}` {reason}", item.name));
-            }
+    }
+}
+
+/// Adds an annotation to its image; fails with the reason why that cannot be drawn.
+fn add_annotation(
+    item: &mut Item,
+    annotation: &CocoAnnotation,
+    categories: &HashMap<CocoId, u8>,
+    panoptic: &PanopticMasks<'_>,
+    tally: &mut Tally,
+) -> Result<(), String> {
+    let class = |id: &CocoId| {
+        let class = categories.get(id).copied();
+        class.ok_or_else(|| format!("there is no category with the id {}", id.0))
+    };
+    if let (Some(segments), Some(name)) = (&annotation.segments_info, &annotation.file_name) {
+        let mut known = HashMap::new();
+        for Segment { id, category_id } in segments {
+            known.insert(*id, class(category_id)?);
         }
+        let path = panoptic.find(name).ok_or_else(|| {
+            format!("the mask `{name}` is not beside the file or in a folder there")
+        })?;
+        tally.shapes += known.len();
+        item.truth = Truth::Panoptic { path, segments: known };
+        return Ok(());
+    }
+    let Truth::Shapes { size, shapes } = &mut item.truth else { return Ok(()) };
+    let (area, short) = match &annotation.segmentation {
+        Some(segmentation) => area(segmentation, size)
+            .map_err(|reason| format!("a mask of `{}` {reason}", item.name))?,
+        None => (None, 0),
+    };
+    tally.short_polygons += short;
+    match area {
+        Some(area) => {
+            let category =
+                annotation.category_id.as_ref().ok_or("an annotation has no category")?;
+            shapes.push((class(category)?, area));
+            tally.shapes += 1;
+            tally.crowds += usize::from(is_true(&annotation.iscrowd));
+        }
+        None => match kind_without_area(annotation) {
+            MaskKind::Box => tally.boxes += 1,
+            MaskKind::Keypoints => tally.keypoints += 1,
+            MaskKind::Empty => tally.empty += 1,
+        },
     }
     Ok(())
 }
@@ -392,18 +403,30 @@ fn is_true(value: &Value) -> bool {
 /// Files of the masks of a panoptic JSON: anywhere beside it.
 struct PanopticMasks<'a> {
     folder: &'a Path,
+    /// Files in folders there, by their names.
+    others: OnceCell<HashMap<OsString, Vec<PathBuf>>>,
 }
 
 impl<'a> PanopticMasks<'a> {
     fn new(json: &'a Path) -> Self {
-        Self { folder: json.parent().unwrap_or(Path::new(".")) }
+        let folder = json.parent().filter(|folder| !folder.as_os_str().is_empty());
+        Self { folder: folder.unwrap_or(Path::new(".")), others: OnceCell::new() }
     }
 
-    fn find(&self, name: &str) -> Result<Option<PathBuf>, ConvertError> {
-        let folder = if self.folder.as_os_str().is_empty() { Path::new(".") } else { self.folder };
-        if folder.join(name).is_file() {
-            return Ok(Some(folder.join(name)));
+    fn find(&self, name: &str) -> Option<PathBuf> {
+        let beside = self.folder.join(name);
+        if beside.is_file() {
+            return Some(beside);
         }
-        Ok(files(folder, &["images"])?.into_iter().find(|path| path.ends_with(name)))
+        let others = self.others.get_or_init(|| {
+            let mut others: HashMap<OsString, Vec<PathBuf>> = HashMap::new();
+            for path in files(self.folder, &["images"]).unwrap_or_default() {
+                let name = path.file_name().unwrap_or_default().to_owned();
+                others.entry(name).or_default().push(path);
+            }
+            others
+        });
+        let same = others.get(Path::new(name).file_name()?)?;
+        same.iter().find(|path| path.ends_with(name)).cloned()
     }
 }

@@ -49,36 +49,43 @@ fn add_file(
     let mut subsets: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for image in document.root_element().children().filter(|node| node.has_tag_name("image")) {
         let name = attribute::<String>(image, "name").map_err(content)?;
-        let size = [number(image, "height"), number(image, "width")];
-        let [height, width] = size.map(|side| side.map_err(content));
-        let size = Some([height? as usize, width? as usize]);
-        let mut shapes = Vec::new();
-        for node in image.children().filter(Node::is_element) {
-            match area(node).map_err(|reason| content(format!("in `{name}`, {reason}")))? {
-                Some(area) => {
-                    let label = attribute::<String>(node, "label").map_err(content)?;
-                    let order: i64 = node
-                        .attribute("z_order")
-                        .and_then(|order| order.parse().ok())
-                        .unwrap_or_default();
-                    shapes.push((order, annotations.class(&label), area));
-                }
-                None => left_out += usize::from(node.attribute("label").is_some()),
-            }
-        }
-        // Stable: shapes of one layer stay in the order of the file.
-        shapes.sort_by_key(|(order, ..)| *order);
-        let shapes = shapes.into_iter().map(|(_, class, area)| (class, area)).collect();
+        let truth = image_truth(image, annotations, &mut left_out);
+        let truth = truth.unwrap_or_else(|reason| Truth::Broken(format!("in `{name}`, {reason}")));
         if let Some(subset) = image.attribute("subset").filter(|subset| *subset != "default") {
             subsets.entry(subset.to_lowercase()).or_default().push(annotations.items.len());
         }
-        annotations.items.push(Item::find(source, &name, path, Truth::Shapes { size, shapes }));
+        annotations.items.push(Item::find(source, &name, path, truth));
     }
     annotations.lists.extend(subsets.into_iter().filter(|(name, _)| is_file_stem(name)));
     annotations.note(left_out, |count| {
         format!("{count} annotations without an area (tags, lines, points) are left out")
     });
     Ok(())
+}
+
+/// The shapes of an image, or the reason why they cannot be drawn.
+fn image_truth(
+    image: Node<'_, '_>,
+    annotations: &mut Annotations,
+    left_out: &mut usize,
+) -> Result<Truth, String> {
+    let size = [number(image, "height")? as usize, number(image, "width")? as usize];
+    let mut shapes = Vec::new();
+    for node in image.children().filter(Node::is_element) {
+        match area(node)? {
+            Some(area) => {
+                let label = attribute::<String>(node, "label")?;
+                let order = node.attribute("z_order").and_then(|order| order.trim().parse().ok());
+                let order: i64 = order.unwrap_or_default();
+                shapes.push((order, annotations.class(&label), area));
+            }
+            None => *left_out += usize::from(node.attribute("label").is_some()),
+        }
+    }
+    // Stable: shapes of one layer stay in the order of the file.
+    shapes.sort_by_key(|(order, ..)| *order);
+    let shapes = shapes.into_iter().map(|(_, class, area)| (class, area)).collect();
+    Ok(Truth::Shapes { size: Some(size), shapes })
 }
 
 /// True for names that a list may have.

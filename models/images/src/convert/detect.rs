@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use protoseg_models::classes::ClassFile;
+use protoseg_models::classes::{ClassFile, ClassTable};
 use protoseg_models::errors::FileError;
 
 use super::foreign::{self, ForeignFormat};
@@ -94,7 +94,7 @@ impl AnnotationSource<'_> {
     /// Names of the classes of the class file; none if there is no file.
     pub(super) fn class_names(&self) -> impl Iterator<Item = &str> {
         let table = self.classes.map(|(file, _)| &file.table);
-        table.into_iter().flat_map(|table| table.classes()).map(|class| class.name.as_str())
+        table.into_iter().flat_map(ClassTable::classes).map(|class| class.name.as_str())
     }
 
     /// Masks below the folder of masks, sorted.
@@ -197,18 +197,20 @@ pub(super) fn detect(input: &Path, options: &ConvertOptions) -> Result<SourceFor
             break;
         }
         let format = if has_extension(path, "json") {
-            json_format(path)?
+            json_format(path)
         } else if has_extension(path, "xml") {
-            xml_format(path)?
+            xml_format(path)
         } else {
-            Err(foreign::by_name(path))
+            Ok(Err(foreign::by_name(path)))
         };
         match format {
-            Ok(format) => return Ok(format),
-            Err(format) => {
+            Ok(Ok(format)) => return Ok(format),
+            Ok(Err(format)) => {
                 let path = path.clone();
                 refused = refused.or(format.map(|format| ConvertError::Foreign { path, format }));
             }
+            // One broken file does not tell the format of the others.
+            Err(error) => refused = refused.or(Some(error)),
         }
     }
     if has_images && !mask_paths(input, images)?.is_empty() {

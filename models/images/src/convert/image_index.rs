@@ -218,7 +218,8 @@ pub(super) fn files(root: &Path, skip: &[&str]) -> Result<Vec<PathBuf>, ConvertE
                 continue;
             }
             let kind = entry.file_type().map_err(&at_folder)?;
-            if !kind.is_dir() && !(kind.is_symlink() && path.is_dir()) {
+            let is_folder = kind.is_dir() || kind.is_symlink() && path.is_dir();
+            if !is_folder {
                 found.push(path);
                 continue;
             }

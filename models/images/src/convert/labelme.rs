@@ -1,6 +1,7 @@
 //! LabelMe: a JSON file of shapes for each image.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -40,28 +41,32 @@ pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertE
     let mut embedded = 0;
     let mut left_out: BTreeMap<String, usize> = BTreeMap::new();
     for path in source.files("json")? {
-        let value: serde_json::Value = read_json(&path)?;
-        if value.get("shapes").is_none() {
-            continue;
-        }
-        let file: LabelMeFile = serde_json::from_value(value)
-            .map_err(|source| ConvertError::Json { path: path.clone(), source })?;
+        let file = match parse(&path) {
+            Ok(Some(file)) => file,
+            Ok(None) => continue,
+            Err(error) => {
+                // Costs its image.
+                let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                let truth = Truth::Broken(format!("cannot be read: {error}"));
+                annotations.items.push(Item::find(source, &name, &path, truth));
+                continue;
+            }
+        };
         // Written on Windows too.
         let name = file.image_path.replace('\\', "/");
         let name = name.trim_start_matches("../");
         let size = file.image_height.zip(file.image_width).map(<[usize; 2]>::from);
         let mut shapes = Vec::new();
+        let mut broken = None;
         for shape in file.shapes {
-            let broken = |reason: &str| ConvertError::Content {
-                path: path.clone(),
-                reason: format!("a shape of `{}` {reason}", shape.label),
-            };
-            match shape.area().map_err(broken)? {
-                Some(area) => shapes.push((annotations.class(&shape.label), area)),
-                None => *left_out.entry(shape.shape_type.unwrap_or_default()).or_default() += 1,
+            match shape.area() {
+                Ok(Some(area)) => shapes.push((annotations.class(&shape.label), area)),
+                Ok(None) => *left_out.entry(shape.shape_type.unwrap_or_default()).or_default() += 1,
+                Err(reason) => broken = Some(format!("a shape of `{}` {reason}", shape.label)),
             }
         }
-        let mut item = Item::find(source, name, &path, Truth::Shapes { size, shapes });
+        let truth = broken.map_or(Truth::Shapes { size, shapes }, Truth::Broken);
+        let mut item = Item::find(source, name, &path, truth);
         // The path in the file is relative to that, and not to the folder of images.
         if let Some(image) = item.image.path() {
             item.name = source.index.name(image);
@@ -83,6 +88,16 @@ pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertE
         format!("shapes without an area are left out: {}", kinds.join(", "))
     });
     Ok(annotations)
+}
+
+/// Reads a file; `None` if it is another program's.
+fn parse(path: &Path) -> Result<Option<LabelMeFile>, ConvertError> {
+    let value: serde_json::Value = read_json(path)?;
+    if value.get("shapes").is_none() {
+        return Ok(None);
+    }
+    let file = serde_json::from_value(value);
+    file.map(Some).map_err(|source| ConvertError::Json { path: path.into(), source })
 }
 
 impl LabelMeShape {

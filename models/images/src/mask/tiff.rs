@@ -58,21 +58,21 @@ pub(super) fn read(file: MaskFile<'_>, bytes: &[u8]) -> Result<Mask, LabelMapErr
 /// Ids of another type, or else what makes them none.
 fn whole_numbers(samples: DecodingResult) -> Result<Vec<u32>, String> {
     match samples {
-        DecodingResult::U8(samples) => integers(samples),
-        DecodingResult::U16(samples) => integers(samples),
-        DecodingResult::U32(samples) => integers(samples),
-        DecodingResult::U64(samples) => integers(samples),
-        DecodingResult::I8(samples) => integers(samples),
-        DecodingResult::I16(samples) => integers(samples),
-        DecodingResult::I32(samples) => integers(samples),
-        DecodingResult::I64(samples) => integers(samples),
+        DecodingResult::U8(samples) => integers(&samples),
+        DecodingResult::U16(samples) => integers(&samples),
+        DecodingResult::U32(samples) => integers(&samples),
+        DecodingResult::U64(samples) => integers(&samples),
+        DecodingResult::I8(samples) => integers(&samples),
+        DecodingResult::I16(samples) => integers(&samples),
+        DecodingResult::I32(samples) => integers(&samples),
+        DecodingResult::I64(samples) => integers(&samples),
         DecodingResult::F16(samples) => floats(samples.into_iter().map(f64::from)),
         DecodingResult::F32(samples) => floats(samples.into_iter().map(f64::from)),
         DecodingResult::F64(samples) => floats(samples.into_iter()),
     }
 }
 
-fn integers<T>(samples: Vec<T>) -> Result<Vec<u32>, String>
+fn integers<T>(samples: &[T]) -> Result<Vec<u32>, String>
 where
     T: TryInto<u32> + Copy + Ord + std::fmt::Display,
 {

@@ -283,3 +283,46 @@ fn panoptic_masks_count_before_other_files_of_their_images() {
     );
     assert_eq!((counts.images, counts.uncovered, &counts.classes[..]), (1, 1, &[1, 1][..]));
 }
+
+#[test]
+fn a_broken_file_or_shape_costs_its_image() {
+    let fixture = Fixture::new();
+    let good = r#"{"label": "car", "points": [[0, 0], [1, 0], [1, 1]]}"#;
+    for (name, shape) in
+        [("b", good), ("c", r#"{"label": "car", "points": [], "shape_type": "circle"}"#)]
+    {
+        fixture.image(&format!("set/{name}.png"), 2, 1);
+        let text = format!(
+            r#"{{"imagePath": "{name}.png", "imageHeight": 1, "imageWidth": 2, "shapes": [{shape}]}}"#
+        );
+        fixture.text(&format!("set/{name}.json"), &text);
+    }
+    fixture.image("set/a.png", 2, 1);
+    fixture.text("set/a.json", "{\"shapes\": [");
+    let (_, counts) = fixture.counts("set", &sky(&fixture));
+    let errors: Vec<String> = counts.failed.iter().map(ToString::to_string).collect();
+    assert_eq!((counts.images, errors.len()), (1, 2), "{errors:?}");
+    assert!(errors[0].contains("a.json: cannot be read"), "{errors:?}");
+    assert!(errors[1].contains("c.json: a shape of `car` needs two points"), "{errors:?}");
+    let cvat = r#"<annotations><image name="b.png" width="2" height="1"><polygon label="car"
+        points="0,0;1,0;1,1"/></image><image name="c.png" width="2" height="1"><polygon label="car"
+        points="x"/></image></annotations>"#;
+    fixture.text("set/annotations.xml", cvat);
+    let (_, counts) = fixture.counts("set/annotations.xml", &sky(&fixture));
+    let error = counts.failed[0].to_string();
+    assert!(
+        counts.images == 1 && error.contains("in `c.png`, a polygon has broken points"),
+        "{error}"
+    );
+    fixture.text(
+        "set/coco.json",
+        &coco(&[(1, "b.png", 2, 1), (2, "c.png", 2, 1)]).replacen(
+            r#""image_id": 2, "category_id": 1"#,
+            r#""image_id": 2, "category_id": 9"#,
+            1,
+        ),
+    );
+    let (_, counts) = fixture.counts("set/coco.json", &sky(&fixture));
+    let error = counts.failed[0].to_string();
+    assert!(counts.images == 1 && error.contains("no category with the id 9"), "{error}");
+}
