@@ -42,7 +42,20 @@ pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertE
             let known: Vec<&str> = source.class_names().collect();
             let images = ImageStems::new(&stems);
             let layer = |path: &PathBuf| named_layer(path, &below(path), &images, &known);
-            masks.iter().map(layer).collect::<Result<_, _>>()?
+            let named: Vec<Option<Layer>> =
+                masks.iter().map(layer).collect::<Result<_, ConvertError>>()?;
+            let strange: Vec<&PathBuf> = masks
+                .iter()
+                .zip(&named)
+                .filter(|(_, layer)| layer.is_none())
+                .map(|(path, _)| path)
+                .collect();
+            annotations.note(strange.len(), |count| {
+                let masks = if count == 1 { "mask is" } else { "masks are" };
+                let first = strange[0].display();
+                format!("{count} {masks} named after no image and left out, such as {first}")
+            });
+            named.into_iter().flatten().collect()
         }
     };
     for class in source.class_names() {
@@ -158,18 +171,18 @@ fn plain(text: &str) -> String {
     text.to_lowercase().replace([' ', '-'], "_")
 }
 
-/// Finds image and class in a name that holds both.
+/// Finds image and class in a name that holds both; `None` if it holds no image.
 fn named_layer(
     path: &Path,
     name: &str,
     images: &ImageStems<'_>,
     known: &[&str],
-) -> Result<Layer, ConvertError> {
+) -> Result<Option<Layer>, ConvertError> {
     let content = |reason: String| ConvertError::Content { path: path.into(), reason };
     // The longest: `street 10` is no mask of `street`.
     let found = images.find(name);
     let (stem, rest) = match &found[..] {
-        [] => return Err(content("is named after no image".to_owned())),
+        [] => return Ok(None),
         [(first, _), (second, _), ..] if first.len() == second.len() => {
             return Err(content(format!("may be a mask of `{first}` or of `{second}`")));
         }
@@ -191,7 +204,7 @@ fn named_layer(
             return Err(content(format!("names none of the classes {}", known.join(", "))));
         }
     };
-    Ok(Layer { path: path.into(), image: stem.clone(), class })
+    Ok(Some(Layer { path: path.into(), image: stem.clone(), class }))
 }
 
 /// The class in what is left of a name: without the number of a piece, and without a word for masks.

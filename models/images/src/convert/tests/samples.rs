@@ -174,6 +174,22 @@ fn a_mask_for_each_class_may_lie_apart_from_the_images() {
         assert_eq!(classes, ["ground", "car", "tree"], "{names:?}");
         assert_eq!(labels[0].1, [1, 1, 2, 0], "{names:?}");
     }
+    // A mask of an image that is not there costs itself.
+    let fixture = Fixture::new();
+    fixture.image("photos/a.jpg", 4, 1);
+    fixture.mask("masks/car/a.png", 4, &car);
+    fixture.mask("masks/car/gone.png", 4, &car);
+    let with = ConvertOptions {
+        images: Some(fixture.at("photos")),
+        background: Some("ground".into()),
+        ..fixture.options()
+    };
+    let (notes, counts) = fixture.counts("masks", &with);
+    assert!(
+        notes[0].starts_with("1 mask is named after no image and left out, such as "),
+        "{notes:?}"
+    );
+    assert_eq!((counts.images, notes.len()), (1, 1));
     // A label map for each image, apart from the images.
     let fixture = Fixture::new();
     fixture.image("photos/a.jpg", 4, 1);
