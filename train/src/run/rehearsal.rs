@@ -35,6 +35,9 @@ pub struct PhaseCosts {
 /// Memory beside that of one pass which free blocks between those in use take, once passes and steps have alternated for a
 /// while: a quarter, from peaks on images of 2 megapixels.
 const FRAGMENTED: u64 = 4;
+/// Most that such blocks take: the allocator gives blocks of more than 32 MB back to the system at once, and on larger images
+/// nearly all are. From peaks on images of 12 megapixels.
+const FRAGMENTED_AT_MOST: u64 = 256 << 20;
 
 /// Runs the rehearsal of a phase; `memory` becomes the peak that is to be expected of the phase, if that is higher.
 fn rehearse(
@@ -47,7 +50,8 @@ fn rehearse(
     let after = memory::peak();
     let expected = match (resident, before, after) {
         (Some(resident), Some(before), Some(after)) if after > before => {
-            Some(after + after.saturating_sub(resident) / FRAGMENTED)
+            let pass = after.saturating_sub(resident);
+            Some(after + (pass / FRAGMENTED).min(FRAGMENTED_AT_MOST))
         }
         _ => after,
     };

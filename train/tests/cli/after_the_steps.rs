@@ -99,7 +99,7 @@ fn memory_that_scores_would_not_have_is_missed_before_the_first_step() {
     let settings = [
         "steps=2",
         "warmup_steps=2",
-        "synthetic_size=[2048, 3072]",
+        "synthetic_size=[3072, 4096]",
         "synthetic_labeled=2",
         "synthetic_unlabeled=0",
         "synthetic_validation=1",
