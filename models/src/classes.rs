@@ -9,7 +9,7 @@ mod text;
 
 use std::path::{Path, PathBuf};
 
-pub use file::{ClassFile, IgnoredIds};
+pub use file::{ClassFile, IgnoredIds, means_ignored, means_void};
 use serde::{Deserialize, Serialize};
 pub use text::read_class_text;
 
@@ -30,10 +30,12 @@ pub struct Class {
 }
 
 impl Class {
-    /// Returns the line of a class file, with the given id.
+    /// Returns the line of a class file, with the given id. A name that would not be read back as it
+    /// is, such as `a # b`, is written in quotes, as a JSON string.
     pub fn line(&self, id: u8) -> String {
         let [red, green, blue] = self.color;
-        format!("{id} {} {red} {green} {blue}\n", self.name)
+        let name = file::written_name(&id.to_string(), &self.name);
+        format!("{id} {name} {red} {green} {blue}\n")
     }
 }
 

@@ -88,11 +88,12 @@ const PROOFS: &[Proof] = &[
     },
     Proof {
         name: "formats",
-        about: "pycocotools, datumaro and the Label Studio SDK read the annotation files, and what they write is converted; 2 GB",
+        about: "pycocotools, datumaro and the Label Studio SDK read the annotation files, and what they and LabelMe write is converted; 3 GB",
         run: Run::Pytest(&[
             ("datumaro-0.3", &[ANNOTATIONS, "-k", "datumaro"]),
             ("datumaro", &[ANNOTATIONS, CONVERSIONS, "-k", "datumaro"]),
             ("label-studio", &[ANNOTATIONS, CONVERSIONS, "-k", "label_studio"]),
+            ("labelme", &[CONVERSIONS, "-k", "labelme"]),
             ("common", &[ANNOTATIONS, CONVERSIONS, "-k", "coco and not datumaro"]),
         ]),
     },

@@ -175,6 +175,11 @@ impl ImageFile {
         self.encoded.pixels()
     }
 
+    /// Returns height and width after EXIF orientation.
+    pub fn size(&self) -> [usize; 2] {
+        self.encoded.size()
+    }
+
     /// Returns the place on Earth, if the file gives one.
     pub fn geo_reference(&self) -> Option<&GeoReference> {
         self.encoded.geo_reference()

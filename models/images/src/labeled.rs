@@ -303,7 +303,7 @@ fn decode(
 }
 
 /// Turns a mask that was made for the pixels as stored like its image.
-fn turned(map: LabelMap, orientation: Orientation) -> LabelMap {
+pub(crate) fn turned(map: LabelMap, orientation: Orientation) -> LabelMap {
     let LabelMap { height, width, labels } = map;
     let image = GrayImage::from_raw(width as u32, height as u32, labels).unwrap_or_default();
     let mut image = DynamicImage::ImageLuma8(image);

@@ -2,7 +2,7 @@
 //!
 //! [`image_file`] decodes to RGB and [`notes`] tell what may not be meant; [`label_map`] reads and
 //! writes ids, [`mask`] reads the masks of annotation tools and [`label_mapping`] gives them their
-//! meaning; [`scan`] finds the images of a folder, [`list`] reads lists of images, [`dataset`] finds
+//! meaning, [`id_map`] other ids; [`scan`] finds the images of a folder, [`list`] reads lists of images, [`dataset`] finds
 //! the samples of a dataset, [`labeled`] reads them, `formats` writes annotations and `convert` reads
 //! them.
 //!
@@ -18,6 +18,7 @@ pub mod dataset;
 pub mod formats;
 pub mod geo;
 pub mod geo_tiff;
+pub mod id_map;
 pub mod image_file;
 mod jpeg;
 pub mod label_census;
