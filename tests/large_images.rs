@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 use messages::{constant, file, node, value};
+use ndarray::{Array2, Axis, concatenate};
 use protoseg_export::onnx::proto::{AttributeProto, DataType, GraphProto};
-use protoseg_infer::{EngineConfig, Outputs, Segmenter};
+use protoseg_infer::segmenter::{RowStream, SegmentError};
+use protoseg_infer::{EngineConfig, Outputs, Prediction, Segmenter};
 use protoseg_models::bundle::{METADATA_KEY, Model};
 use protoseg_models::classes::ClassTable;
 use protoseg_models::random::Stream;
@@ -130,6 +132,122 @@ fn row_by_row_gives_the_same_bits_as_all_at_once() {
             }
         }
     }
+}
+
+/// An image in memory that goes through a segmenter by rows.
+struct Rows<'a> {
+    image: &'a RgbImage,
+    /// Numbers of rows that are read at a time, in turns.
+    steps: [usize; 3],
+    reads: usize,
+    row: usize,
+    taken: Vec<Prediction>,
+    /// Windows that were done.
+    done: usize,
+    /// Windows after which the run is to end.
+    most: usize,
+}
+
+#[derive(Debug)]
+enum RowsError {
+    Segment(SegmentError),
+    Enough,
+}
+
+impl From<SegmentError> for RowsError {
+    fn from(error: SegmentError) -> Self {
+        Self::Segment(error)
+    }
+}
+
+impl<'a> Rows<'a> {
+    fn new(image: &'a RgbImage, steps: [usize; 3]) -> Self {
+        let (taken, most) = (Vec::new(), usize::MAX);
+        Self { image, steps, reads: 0, row: 0, taken, done: 0, most }
+    }
+}
+
+impl RowStream for Rows<'_> {
+    type Error = RowsError;
+
+    fn read(&mut self, pixels: &mut Vec<u8>) -> Result<(), RowsError> {
+        let (height, width) = (self.image.height() as usize, self.image.width() as usize);
+        let rows = self.steps[self.reads % 3].min(height - self.row);
+        pixels.extend_from_slice(&self.image.as_raw()[self.row * width * 3..][..rows * width * 3]);
+        self.reads += 1;
+        self.row += rows;
+        Ok(())
+    }
+
+    fn write(&mut self, rows: Prediction) -> Result<(), RowsError> {
+        self.taken.push(rows);
+        Ok(())
+    }
+
+    fn progress(&mut self, done: usize, all: usize) -> Result<(), RowsError> {
+        assert!(done > self.done && done <= all);
+        self.done = done;
+        if done >= self.most { Err(RowsError::Enough) } else { Ok(()) }
+    }
+}
+
+#[test]
+fn rows_that_come_from_the_top_give_the_same_bits() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (grid, window) in [
+        (HALF_PIXEL, Window { size: 48, stride: 32 }),
+        (HALF_PIXEL, Window { size: 64, stride: 64 }),
+        (HALF_PIXEL, Window { size: 64, stride: 12 }),
+        (ALIGNED, Window { size: 33, stride: 20 }),
+    ] {
+        let network = write_network(folder.path(), grid);
+        for batch in [1, 3, 50] {
+            let mut segmenter = open(&network, window, batch);
+            for (height, width) in
+                [(1, 1), (7, 301), (33, 20), (48, 48), (65, 129), (200, 131), (257, 65), (301, 7)]
+            {
+                let image = blotches(height, width);
+                let expected = segmenter.predict(&image, ALL).expect("a prediction");
+                for steps in [[1, 1, 1], [16, 16, 16], [5, 100, 1], [400, 400, 400]] {
+                    let mut rows = Rows::new(&image, steps);
+                    segmenter.predict_rows([height, width], ALL, &mut rows).expect("rows");
+                    let taken = |plane: fn(&Prediction) -> Option<&Array2<u8>>| {
+                        let planes = rows.taken.iter().map(plane);
+                        let planes = planes.map(|plane| plane.expect("a plane").view());
+                        concatenate(Axis(0), &planes.collect::<Vec<_>>()).expect("rows")
+                    };
+                    assert!(taken(|rows| Some(&rows.labels)) == expected.labels);
+                    assert!(Some(taken(|rows| rows.confidence.as_ref())) == expected.confidence);
+                    assert!(Some(taken(|rows| rows.margin.as_ref())) == expected.margin);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn no_more_rows_are_read_than_windows_need_and_errors_end_the_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let network = write_network(folder.path(), HALF_PIXEL);
+    let mut segmenter = open(&network, Window { size: 64, stride: 48 }, 1);
+    let image = blotches(1000, 100);
+    // Two windows side by side.
+    for (windows, rows_read) in [(1, 64), (2, 64), (3, 112), (9, 256)] {
+        let mut rows = Rows { most: windows, ..Rows::new(&image, [1; 3]) };
+        let ended = segmenter.predict_rows([1000, 100], ALL, &mut rows);
+        assert!(matches!(ended, Err(RowsError::Enough)), "{ended:?}");
+        assert_eq!((rows.row, rows.done), (rows_read, windows));
+    }
+    let mut rows = Rows::new(&image, [1; 3]);
+    let ended = segmenter.predict_rows([1001, 100], ALL, &mut rows);
+    assert!(
+        matches!(ended, Err(RowsError::Segment(SegmentError::Rows { bytes: 0, row: 1000, .. }))),
+        "{ended:?}"
+    );
+    let whole = EngineConfig { window: Some(Tiling::Whole), ..EngineConfig::default() };
+    let mut whole = Segmenter::open_with(&network, &whole).expect("a network");
+    let ended = whole.predict_rows([1000, 100], ALL, &mut Rows::new(&image, [1; 3]));
+    assert!(matches!(ended, Err(RowsError::Segment(SegmentError::WholeByRows))), "{ended:?}");
 }
 
 /// Environment variable that makes the test below label an image of so many pixels a side, and

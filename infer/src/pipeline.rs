@@ -53,7 +53,7 @@ use image::RgbImage;
 use rayon::ThreadPool;
 use serde::Serialize;
 
-pub use self::state::{PipelineReport, StageReport, StageWork};
+pub use self::state::{BYTES_PER_PIXEL, PipelineReport, StageReport, StageWork};
 use self::state::{PixelBudget, PixelPermit, RunState, Threads, default_pixels, take};
 use crate::config::{Device, EngineConfig, ExecutionMode};
 use crate::machine::{Memory, cores, resident};
@@ -108,6 +108,9 @@ pub struct RunControl<'a, E> {
     pub outputs: Outputs,
     /// Once true, no more images are started; those in flight are finished.
     pub stop: &'a AtomicBool,
+    /// Returns true for images that the caller runs in another way: they are neither opened nor
+    /// counted. Called once for each image, from any of the threads.
+    pub leave_out: &'a (dyn Fn(usize) -> bool + Sync),
     /// Called on each event, from any of the threads.
     pub observe: &'a (dyn Fn(PipelineEvent<'_, E>) + Sync),
 }
@@ -115,7 +118,8 @@ pub struct RunControl<'a, E> {
 impl<E> Default for RunControl<'_, E> {
     fn default() -> Self {
         static NEVER: AtomicBool = AtomicBool::new(false);
-        Self { outputs: Outputs::default(), stop: &NEVER, observe: &|_| () }
+        let leave_out = &|_| false;
+        Self { outputs: Outputs::default(), stop: &NEVER, leave_out, observe: &|_| () }
     }
 }
 
@@ -238,6 +242,12 @@ impl Pipeline {
         &self.setup
     }
 
+    /// Closes all sessions but one, and returns its segmenter.
+    pub fn keep_one(&mut self) -> &mut Segmenter {
+        self.others.clear();
+        &mut self.first
+    }
+
     /// Returns the segmenters and their setup.
     pub fn into_segmenters(self) -> (Vec<Segmenter>, PipelineSetup) {
         let Self { first, mut others, setup, .. } = self;
@@ -303,6 +313,9 @@ impl Pipeline {
                 let (decoded, state, open, budget) = (decoded.clone(), &state, &open, &budget);
                 scope.spawn(move || {
                     while let Some(index) = state.next() {
+                        if state.catch_panic(|| Some((control.leave_out)(index))) != Some(false) {
+                            continue;
+                        }
                         let read = state.catch_panic(|| {
                             let opened = state.timed(Stage::Decode, || open(index));
                             let PendingImage { pixels, decode } = state.keep(index, opened)?;

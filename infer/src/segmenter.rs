@@ -6,12 +6,14 @@ mod fingerprint;
 mod fit;
 mod frame_file;
 mod image_view;
+mod rolling;
 mod sizes;
 mod tiles;
+mod windows;
 
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use image::RgbImage;
 use ndarray::{Array2, Array4};
@@ -27,9 +29,11 @@ pub use self::fingerprint::fingerprint;
 use self::fingerprint::{fingerprint_as_read, fingerprint_of_file, first_difference};
 use self::frame_file::FrameFile;
 pub use self::image_view::ImageView;
+use self::rolling::RollingMerger;
 use self::sizes::InputSizes;
-use self::tiles::RollingMerger;
 pub use self::tiles::{TileCost, TileGrid, TileMerger, Tiler};
+use self::windows::FrameWindows;
+pub use self::windows::RowStream;
 use crate::config::{Device, EngineConfig};
 use crate::session::{Profile, Runner, SessionError};
 use crate::stage::{Stage, StageTimes};
@@ -390,10 +394,11 @@ impl Segmenter {
         let classes = self.model.classes.count();
         let stitcher = self.times.timed(Stage::Stitch, || Stitcher::new(plan, classes));
         let mut stitcher = stitcher.ok_or_else(|| too_large(image))?;
-        self.run_windows(image, plan, |logits| {
+        let take = |logits: &[f32]| {
             stitcher.add(logits);
             Ok(())
-        })?;
+        };
+        self.run_windows(plan, &mut FrameWindows { image, take })?;
         let map = self.times.timed(Stage::Stitch, || stitcher.finish());
         Ok((map, plan.padded()))
     }
@@ -410,43 +415,9 @@ impl Segmenter {
         let merger =
             self.times.timed(Stage::Stitch, || RollingMerger::new(plan, classes, &frame, outputs));
         let mut merger = merger.ok_or_else(|| too_large(image))?;
-        self.run_windows(image, plan, |logits| merger.add(logits))?;
-        Ok(merger.prediction)
-    }
-
-    /// Runs the windows of an image in batches, and hands over their logits, `[n, classes, l, m]`,
-    /// in the plan's order.
-    fn run_windows(
-        &mut self,
-        image: &ImageView<'_>,
-        plan: &WindowPlan,
-        mut take: impl FnMut(&[f32]) -> Result<(), SegmentError>,
-    ) -> Result<(), SegmentError> {
-        let (size, [rows, columns]) = (plan.tile_size(), plan.tile_logits());
-        let classes = self.model.classes.count();
-        let starts: Vec<[usize; 2]> = plan.starts().collect();
-        for starts in starts.chunks(self.batch) {
-            self.copy_tiles(image, starts, size)?;
-            let expected = [starts.len(), classes, rows, columns];
-            let mut stitching = Duration::ZERO;
-            let Self { runner, times, pixels, .. } = self;
-            let taken = timed_run(times, runner, |runner| {
-                runner.run_with_logits(pixels, [starts.len(), size[0], size[1]], |shape, logits| {
-                    if shape != expected {
-                        return Err(SegmentError::Shape { found: shape.to_vec(), expected });
-                    }
-                    let start = Instant::now();
-                    let taken = take(logits);
-                    stitching = start.elapsed();
-                    taken
-                })
-            });
-            // Logits are taken in the midst of a run.
-            self.times[Stage::Compute] = self.times[Stage::Compute].saturating_sub(stitching);
-            self.times[Stage::Stitch] += stitching;
-            taken??;
-        }
-        Ok(())
+        let take = |logits: &[f32]| merger.add(logits);
+        self.run_windows(plan, &mut FrameWindows { image, take })?;
+        Ok(merger.into_prediction())
     }
 
     /// Runs tiles of any images, RGB `[n, h, w, 3]` with `shape` = `[n, h, w]`, and returns their
@@ -535,26 +506,27 @@ impl Segmenter {
                 fit::append(image, placement, pixels);
             });
         } else if padded != image.size() {
-            self.copy_tiles(image, &[[0, 0]], padded)?;
+            let append = |start, pixels: &mut Vec<u8>| image.append_tile(start, padded, pixels);
+            self.fill_tiles(&[[0, 0]], padded, append).ok_or_else(|| too_large(image))?;
         }
         Ok(padded)
     }
 
-    /// Fills the buffer with tiles of an image, `[n, height, width, 3]`.
-    fn copy_tiles(
+    /// Fills the buffer with tiles of an image, `[n, height, width, 3]`, which a function appends.
+    /// None where they do not fit into memory.
+    fn fill_tiles(
         &mut self,
-        image: &ImageView<'_>,
         starts: &[[usize; 2]],
-        size: [usize; 2],
-    ) -> Result<(), SegmentError> {
+        [height, width]: [usize; 2],
+        append: impl Fn([usize; 2], &mut Vec<u8>),
+    ) -> Option<()> {
         let Self { pixels, times, .. } = self;
         times.timed(Stage::Preprocess, || {
             pixels.clear();
-            let bytes =
-                starts.len().saturating_mul(size[0]).saturating_mul(size[1]).saturating_mul(3);
-            pixels.try_reserve_exact(bytes).map_err(|_| too_large(image))?;
-            starts.iter().for_each(|&start| image.append_tile(start, size, pixels));
-            Ok(())
+            let bytes = starts.len().saturating_mul(height).saturating_mul(width).saturating_mul(3);
+            pixels.try_reserve_exact(bytes).ok()?;
+            starts.iter().for_each(|&start| append(start, pixels));
+            Some(())
         })
     }
 }

@@ -158,7 +158,8 @@ fn predict_with(
     let fits = plane.is_some_and(|plane| logits.data.len().is_multiple_of(plane));
     if !prediction.labels.is_empty() && !logits.data.is_empty() && fits {
         let upsampler = Upsampler::with(set, grid, frame);
-        upsampler.predict(logits, 0, 0..frame.height, outputs, &mut prediction);
+        let pixels = Pixels { rows: 0..frame.height, first: 0 };
+        upsampler.predict(logits, 0, pixels, outputs, &mut prediction);
     }
     prediction
 }
@@ -182,6 +183,22 @@ pub(crate) struct Upsampler {
     scores: ScoreScale,
     /// Columns of pixels, where confidence and margin need them.
     places: Vec<Interpolation>,
+}
+
+/// Rows of pixels that are predicted.
+#[derive(Debug, Clone)]
+pub(crate) struct Pixels {
+    /// Rows of the frame.
+    pub(crate) rows: Range<usize>,
+    /// Row of the frame that is the first of the planes to fill.
+    pub(crate) first: usize,
+}
+
+impl Pixels {
+    /// Bytes of a plane of some width.
+    fn bytes(&self, width: usize) -> Range<usize> {
+        (self.rows.start - self.first) * width..(self.rows.end - self.first) * width
+    }
 }
 
 /// Rows of pixels between the same two rows of logits, and their output planes.
@@ -236,7 +253,7 @@ impl Upsampler {
         &self,
         planes: LogitPlanes<'_>,
         top: usize,
-        pixels: Range<usize>,
+        pixels: Pixels,
         outputs: Outputs,
         prediction: &mut Prediction,
     ) {
@@ -244,23 +261,23 @@ impl Upsampler {
         let softmax = self.scores.is_softmax();
         let labels_only = Outputs { confidence: false, margin: false, ..outputs };
         let fast = if softmax { outputs } else { labels_only };
-        self.bands(pixels.clone(), fast, prediction).into_par_iter().for_each_init(
+        self.bands(&pixels, fast, prediction).into_par_iter().for_each_init(
             || Workspace::new(classes, self.columns, self.groups.len(), fast),
             |workspace, band| self.fill(planes, top, band, workspace),
         );
         if !softmax && (outputs.confidence || outputs.margin) {
-            self.score(planes, top, pixels, prediction);
+            self.score(planes, top, &pixels, prediction);
         }
     }
 
     /// Rows of pixels with the planes that the kernels are to fill.
     fn bands<'a>(
         &'a self,
-        pixels: Range<usize>,
+        pixels: &Pixels,
         outputs: Outputs,
         prediction: &'a mut Prediction,
     ) -> Vec<Band<'a>> {
-        let bytes = pixels.start * self.width..pixels.end * self.width;
+        let bytes = pixels.bytes(self.width);
         // Planes are in standard layout, as `Prediction::blank` makes them.
         let slice = |plane: &'a mut Array2<u8>| {
             let plane = plane.as_slice_mut().unwrap_or_default();
@@ -271,7 +288,8 @@ impl Upsampler {
         let mut confidence = confidence.map(slice);
         let mut margin = prediction.margin.as_mut().filter(|_| outputs.margin).map(slice);
         let mut bands = Vec::new();
-        for between in self.rows[pixels].chunk_by(|row, next| row.first == next.first) {
+        for between in self.rows[pixels.rows.clone()].chunk_by(|row, next| row.first == next.first)
+        {
             for rows in between.chunks(MAX_ROWS) {
                 let mut take =
                     |plane: &mut &'a mut [u8]| plane.split_off_mut(..rows.len() * self.width);
@@ -396,6 +414,7 @@ impl Workspace {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use ndarray::s;
     use protoseg_models::random::Stream;
 
     use super::*;
@@ -576,7 +595,15 @@ pub(crate) mod tests {
                 };
                 let data = (0..5).flat_map(|class| part(class).iter().copied()).collect();
                 let held = LogitMap { classes: 5, height: rows - top, width: grid[1], data };
-                upsampler.predict(held.planes(), top, done..ready, outputs, &mut prediction);
+                let pixels = Pixels { rows: done..ready, first: 0 };
+                upsampler.predict(held.planes(), top, pixels, outputs, &mut prediction);
+                let band = LogitGeometry { height: ready - done, ..frame };
+                let mut rows = Prediction::blank(&band, outputs);
+                let pixels = Pixels { rows: done..ready, first: done };
+                upsampler.predict(held.planes(), top, pixels, outputs, &mut rows);
+                assert!(rows.labels == expected.labels.slice(s![done..ready, ..]), "{frame:?}");
+                let scored = expected.margin.as_ref().map(|plane| plane.slice(s![done..ready, ..]));
+                assert!(rows.margin.as_ref().map(|plane| plane.view()) == scored, "{frame:?}");
                 done = ready;
             }
             assert_eq!(done, height);

@@ -29,26 +29,61 @@ pub fn write_with<E: From<io::Error>>(
     write_and_rename(&hidden(path, "partial")?, path, fill)
 }
 
-/// Writes a file atomically through a given temporary path on the same file system, for folders in
-/// which even a killed program must leave nothing but whole files.
-pub fn write_via(temporary: &Path, path: &Path, contents: &[u8]) -> io::Result<()> {
-    write_and_rename(temporary, path, |file| file.write_all(contents))
-}
-
 fn write_and_rename<E: From<io::Error>>(
     temporary: &Path,
     path: &Path,
     fill: impl FnOnce(&mut File) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut file = claim(temporary)?;
-    let written = fill(&mut file)
-        .and_then(|()| file.sync_all().and_then(|()| fs::rename(temporary, path)).map_err(E::from));
-    if let Err(error) = written {
-        // The first failure is the one to report.
-        let _ = fs::remove_file(temporary);
-        return Err(error);
+    let mut partial = PartialFile::create(temporary, path)?;
+    fill(partial.file())?;
+    partial.commit().map_err(E::from)
+}
+
+/// A file that is written under a temporary path, and appears at its own once it is whole. Dropped
+/// before that, it is removed.
+#[derive(Debug)]
+pub struct PartialFile {
+    file: File,
+    temporary: PathBuf,
+    path: PathBuf,
+    is_placed: bool,
+}
+
+impl PartialFile {
+    /// Creates the temporary file, on the same file system as the path: in another folder where even
+    /// a killed program must leave nothing but whole files. Concurrent writers wait for each other.
+    pub fn create(temporary: &Path, path: &Path) -> io::Result<Self> {
+        let file = claim(temporary)?;
+        Ok(Self { file, temporary: temporary.into(), path: path.into(), is_placed: false })
     }
-    Ok(sync_folder(parent(path))?)
+
+    /// Returns the file, which is empty at first.
+    pub fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// Writes the bytes to the disk, as [`commit`](Self::commit) does first.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    /// Replaces the file at the path. Where only the last step fails, the sync of the folder, it is
+    /// replaced already.
+    pub fn commit(mut self) -> io::Result<()> {
+        self.sync()?;
+        fs::rename(&self.temporary, &self.path)?;
+        self.is_placed = true;
+        sync_folder(parent(&self.path))
+    }
+}
+
+impl Drop for PartialFile {
+    fn drop(&mut self) {
+        if !self.is_placed {
+            // The first failure is the one to report. Still locked: later it may be another's.
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
 }
 
 /// Links `place` to a file, replacing a file that is there: a hard link, or a symbolic link to the

@@ -1,10 +1,12 @@
 """GDAL writes TIFFs of many kinds: protoseg labels each like the plain one, and GDAL finds the label maps at the image's place."""
 
 import subprocess
+import sys
 
 import numpy as np
 import pytest
 import rasterio
+import rasterio.windows
 from rasterio.transform import from_origin
 
 IGNORE = 255
@@ -49,8 +51,8 @@ def write(path, scene, options, further):
         out.write(pixels)
 
 
-def label(protoseg, bundle, folder, *options):
-    command = [protoseg, "label", bundle, folder / "in", "--out", folder / "out", "--format", "geotiff,ids", *options]
+def label(protoseg, bundle, folder, *options, out="out"):
+    command = [protoseg, "label", bundle, folder / "in", "--out", folder / out, "--format", "geotiff,ids", *options]
     return subprocess.run(command, capture_output=True, text=True, check=True)
 
 
@@ -93,3 +95,74 @@ def test_reflectances_are_read_by_their_range(protoseg, colors, scene, labels, t
     assert "of 65535" not in done.stderr
     with rasterio.open(tmp_path / "out/geotiff/scene.tif") as found:
         assert (found.read(1) == labels).all()
+
+
+# Windows that overlap, and memory for no image at once.
+WINDOWS = ("--window", "64:48")
+BY_ROWS = (*WINDOWS, "--image-memory", "20K")
+
+
+def read(path):
+    with rasterio.open(path) as file:
+        return file.read(1), file.crs, file.transform, file.nodata
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_labeled_by_rows_as_in_memory(kind, protoseg, colors, scene, tmp_path):
+    (tmp_path / "in").mkdir()
+    write(tmp_path / "in/scene.tif", scene, *KINDS[kind])
+    whole = label(protoseg, colors, tmp_path, *WINDOWS)
+    rows = label(protoseg, colors, tmp_path, *BY_ROWS, "--verbose", out="rows")
+    assert "scene.tif: " in rows.stderr, "not by rows"
+    warnings = [line for line in rows.stderr.splitlines() if line.startswith("warning: ")]
+    assert warnings == whole.stderr.splitlines()
+    for result in ("geotiff/scene.tif", "ids/scene.png"):
+        expected, found = read(tmp_path / "out" / result), read(tmp_path / "rows" / result)
+        assert (expected[0] == found[0]).all() and expected[1:] == found[1:], result
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+@pytest.mark.parametrize("layout", [{"tiled": True, "blockxsize": 128, "blockysize": 64}, {"blockysize": 1}, {"blockysize": 700}])
+@pytest.mark.parametrize("interleave", ["pixel", "band"])
+def test_deep_bands_are_labeled_by_rows_as_in_memory(dtype, layout, interleave, protoseg, colors, tmp_path):
+    (tmp_path / "in").mkdir()
+    rows, columns = np.mgrid[:700, :900]
+    pixels = np.stack([(rows * 7 + columns * 3 * band) % 997 + 40 for band in range(1, 6)]).astype(dtype)
+    pixels[:, 300:420, 200:333] = -9999 if dtype == "float32" else 65535
+    place = {**PLACE, "nodata": pixels[0, 310, 210]}
+    with rasterio.open(
+        tmp_path / "in/scene.tif", "w", driver="GTiff", count=5, height=700, width=900, dtype=dtype, interleave=interleave,
+        compress="deflate", predictor=2 if dtype == "uint16" else 3, photometric="minisblack", **place, **layout
+    ) as out:
+        out.write(pixels)
+    options = ("--range", "0:1100", "--channels", "5,3,1")
+    label(protoseg, colors, tmp_path, *WINDOWS, *options)
+    label(protoseg, colors, tmp_path, *BY_ROWS, *options, out="rows")
+    expected, found = read(tmp_path / "out/geotiff/scene.tif"), read(tmp_path / "rows/geotiff/scene.tif")
+    assert (expected[0] == found[0]).all() and expected[1:] == found[1:]
+    assert (found[0][300:420, 200:333] == IGNORE).all() and (found[0] != IGNORE).mean() > 0.9
+
+
+def test_a_large_tiled_file_takes_little_memory(protoseg, colors, tmp_path):
+    """9000 x 9000 pixels, of which 243 MB are pixels alone, in less than 200 MB."""
+    (tmp_path / "in").mkdir()
+    side = 9000
+    options = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate", "bigtiff": "yes"}
+    with rasterio.open(tmp_path / "in/scene.tif", "w", driver="GTiff", count=3, height=side, width=side, dtype="uint8", **PLACE, **options) as out:
+        for top in range(0, side, 1000):
+            rows, columns = np.mgrid[top : top + 1000, :side]
+            own = (rows // 100 + columns // 70) % 3
+            block = np.stack([np.where(own == band, 220, 20) for band in range(3)]).astype(np.uint8)
+            out.write(block, window=rasterio.windows.Window(0, top, side, 1000))
+    command = [protoseg, "label", colors, tmp_path / "in", "--out", tmp_path / "out", "--format", "geotiff", "--image-memory", "300M"]
+    # A child's peak begins with its parent's memory, and here that of GDAL's cache.
+    measure = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    done = subprocess.run([sys.executable, "-c", measure, *command], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 200_000, f"{done.stdout} KB"
+    with rasterio.open(tmp_path / "out/geotiff/scene.tif") as found:
+        assert found.transform == PLACE["transform"]
+        for top in range(0, side, 1000):
+            rows, columns = np.mgrid[top : top + 1000, :side]
+            ids = found.read(1, window=rasterio.windows.Window(0, top, side, 1000))
+            # The model sees 4x4 pixels at once, and stripes begin at multiples of 70.
+            assert (ids == (rows // 100 + columns // 70) % 3).mean() > 0.97

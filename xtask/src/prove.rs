@@ -99,7 +99,7 @@ const PROOFS: &[Proof] = &[
     },
     Proof {
         name: "geotiff",
-        about: "TIFFs of GDAL in all of its compressions are labeled, and GDAL finds the label maps at their place",
+        about: "TIFFs of GDAL in all of its compressions are labeled, in memory and by rows, and GDAL finds the label maps at their place",
         run: Run::Pytest(&[("geotiff", &["test_geotiff.py"])]),
     },
     Proof {

@@ -13,11 +13,11 @@ pub mod merge;
 pub mod shard;
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use protoseg_models::atomic;
+use protoseg_models::atomic::PartialFile;
 
 pub use self::journal::unescape_name;
 pub use protoseg_images::formats::escape_name;
@@ -46,11 +46,19 @@ impl OutputWriter {
 
     /// Writes a file by its path relative to the output folder and creates folders as needed.
     pub fn write(&self, relative: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut partial = self.begin(relative)?;
+        partial.file().write_all(bytes)?;
+        partial.commit()
+    }
+
+    /// Begins a file by its path relative to the output folder, which appears once it is committed, and creates folders as
+    /// needed.
+    pub fn begin(&self, relative: &Path) -> io::Result<PartialFile> {
         let path = self.root.join(relative);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
         let partial = self.partial.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
-        atomic::write_via(&partial, &path, bytes)
+        PartialFile::create(&partial, &path)
     }
 }

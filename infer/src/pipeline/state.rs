@@ -17,7 +17,7 @@ use crate::stage::{Stage, StageTimes};
 
 /// Bytes per pixel in flight: three of the image and up to three of the prediction; in the end also
 /// the files made of these.
-const BYTES_PER_PIXEL: u64 = 8;
+pub const BYTES_PER_PIXEL: u64 = 8;
 
 /// Images get a quarter of the available memory: up to a half is for sessions, and the rest for
 /// what runs need.
@@ -220,6 +220,8 @@ impl<'a, E: From<SegmentError>> RunState<'a, E> {
             interrupted: self.interrupted.into_inner(),
             stages: StageReport::new(&all, threads, elapsed),
             elapsed,
+            times: all,
+            threads,
         }
     }
 }
@@ -244,6 +246,17 @@ pub struct PipelineReport<E> {
     pub stages: StageReport,
     /// Wall-clock time.
     pub elapsed: Duration,
+    times: StageTimes,
+    threads: Threads,
+}
+
+impl<E> PipelineReport<E> {
+    /// Adds the work on images that were run in another way after the others.
+    pub fn add_work(&mut self, times: StageTimes, elapsed: Duration) {
+        self.times += times;
+        self.elapsed += elapsed;
+        self.stages = StageReport::new(&self.times, self.threads, self.elapsed);
+    }
 }
 
 /// Work in one stage.

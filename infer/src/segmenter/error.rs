@@ -119,6 +119,23 @@ pub enum SegmentError {
         "this model gives logits at no whole fraction of its pixels, so windows of them cannot be joined: run images `whole`"
     )]
     CoversInWindows,
+    /// An image that comes by rows, for a model that runs images whole.
+    #[error(
+        "this model runs images whole, and this one is too large for that: choose windows, such as --window 512:384"
+    )]
+    WholeByRows,
+    /// Rows of an image that are not whole, or too few or many.
+    #[error("{bytes} bytes up to row {row} are no rows of an image of {width}x{height} pixels")]
+    Rows {
+        /// Bytes that came at once.
+        bytes: usize,
+        /// Rows with them.
+        row: usize,
+        /// Height of the image.
+        height: usize,
+        /// Width of the image.
+        width: usize,
+    },
     /// Logits asked of a file that gives labels.
     #[error("this model gives labels and no logits")]
     NoLogits,

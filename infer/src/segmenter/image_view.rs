@@ -35,7 +35,13 @@ impl<'a> From<ArrayView3<'a, u8>> for ImageView<'a> {
     }
 }
 
-impl ImageView<'_> {
+impl<'a> ImageView<'a> {
+    /// Rows of pixels `[rows, width, 3]`.
+    pub(super) fn from_rows(pixels: &'a [u8], width: usize) -> Self {
+        let height = pixels.len() / (width * 3).max(1);
+        Self { height, width, channels: 3, pixels: pixels.into() }
+    }
+
     /// Returns `[height, width]`, or an error where the image is empty or not RGB.
     pub(crate) fn checked_size(&self) -> Result<[usize; 2], SegmentError> {
         if self.channels != 3 {

@@ -9,10 +9,11 @@ use protoseg_models::variant::ModelKind;
 use protoseg_models::window::{Blend, LogitGrid, ShortSides, Window, WindowPlan};
 
 use super::fit;
+use super::rolling::RollingMerger;
 use super::{ImageView, InputSizes, SegmentError};
 use crate::kernels::LogitPlanes;
 use crate::stitch::{Stitcher, are_finite};
-use crate::upsample::{self, LogitGeometry, Outputs, Prediction, ScoreScale, Upsampler};
+use crate::upsample::{self, LogitGeometry, Outputs, Prediction, ScoreScale};
 
 /// Splits images into tiles; the same for all segmenters of a model.
 #[derive(Debug, Clone)]
@@ -246,7 +247,7 @@ impl TileMerger {
             return Ok(None);
         }
         match std::mem::replace(&mut self.state, MergeState::Finished) {
-            MergeState::Rolling(rolling) => Ok(Some(rolling.prediction)),
+            MergeState::Rolling(rolling) => Ok(Some(rolling.into_prediction())),
             MergeState::Stitching(stitcher) => {
                 let map = stitcher.finish();
                 if !map.is_finite() {
@@ -256,70 +257,6 @@ impl TileMerger {
             }
             MergeState::Single | MergeState::Finished => Ok(None),
         }
-    }
-}
-
-/// Windows that are stitched in the plan's order, and predicted from the top as soon as they are
-/// complete.
-#[derive(Debug)]
-pub(super) struct RollingMerger {
-    stitcher: Stitcher,
-    upsampler: Upsampler,
-    outputs: Outputs,
-    /// Complete after the last window.
-    pub(super) prediction: Prediction,
-    /// Rows of pixels that are predicted.
-    predicted_rows: usize,
-    /// Rows of logits that are complete.
-    complete_rows: usize,
-    /// Logits per window.
-    window_values: usize,
-}
-
-impl RollingMerger {
-    /// Returns None where the logits do not fit into memory.
-    pub(super) fn new(
-        plan: &WindowPlan,
-        classes: usize,
-        frame: &LogitGeometry,
-        outputs: Outputs,
-    ) -> Option<Self> {
-        let [rows, columns] = plan.tile_logits();
-        Some(Self {
-            stitcher: Stitcher::rolling(plan, classes)?,
-            upsampler: Upsampler::new(plan.logit_size(), frame),
-            outputs,
-            prediction: Prediction::blank(frame, outputs),
-            predicted_rows: 0,
-            complete_rows: 0,
-            window_values: classes * rows * columns,
-        })
-    }
-
-    /// Adds the next windows, `[n, classes, l, m]`.
-    pub(super) fn add(&mut self, logits: &[f32]) -> Result<(), SegmentError> {
-        for window in logits.chunks_exact(self.window_values) {
-            self.stitcher.add(window);
-            let complete = self.stitcher.finish_rows();
-            if complete > self.complete_rows {
-                let (map, top) = self.stitcher.buffered_rows();
-                if !map.rows_are_finite(self.complete_rows - top..complete - top) {
-                    return Err(SegmentError::NotFinite);
-                }
-                let ready = self.upsampler.ready(complete);
-                self.upsampler.predict(
-                    map.planes(),
-                    top,
-                    self.predicted_rows..ready,
-                    self.outputs,
-                    &mut self.prediction,
-                );
-                self.predicted_rows = ready;
-                self.complete_rows = complete;
-                self.stitcher.drop_finished_rows();
-            }
-        }
-        Ok(())
     }
 }
 

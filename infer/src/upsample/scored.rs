@@ -1,12 +1,10 @@
 //! Confidence and margin of scores that are no plain logits: probabilities, and one channel with a
 //! threshold.
 
-use std::ops::Range;
-
 use protoseg_models::interface::ScoreKind;
 use rayon::prelude::*;
 
-use super::{Interpolation, Prediction, ScoreScale, Upsampler};
+use super::{Interpolation, Pixels, Prediction, ScoreScale, Upsampler};
 use crate::kernels::{LogitPlanes, MARGIN_STEPS};
 
 impl ScoreScale {
@@ -38,17 +36,17 @@ impl Upsampler {
         &self,
         planes: LogitPlanes<'_>,
         top: usize,
-        pixels: Range<usize>,
+        pixels: &Pixels,
         prediction: &mut Prediction,
     ) {
         let width = self.width;
         let Prediction { labels, confidence, margin, .. } = prediction;
-        let bytes = pixels.start * width..pixels.end * width;
+        let bytes = pixels.bytes(width);
         let labels = labels.as_slice().and_then(|labels| labels.get(bytes.clone()));
         let confidence = confidence.as_mut().and_then(|plane| plane.as_slice_mut());
         let margin = margin.as_mut().and_then(|plane| plane.as_slice_mut());
         let Some(labels) = labels else { return };
-        let judged = labels.par_chunks(width.max(1)).zip(&self.rows[pixels]);
+        let judged = labels.par_chunks(width.max(1)).zip(&self.rows[pixels.rows.clone()]);
         let judged: Vec<Vec<[u8; 2]>> =
             judged.map(|(labels, row)| self.score_row(planes, top, row, labels)).collect();
         for (index, plane) in [confidence, margin].into_iter().enumerate() {

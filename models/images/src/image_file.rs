@@ -206,7 +206,7 @@ impl<'a> EncodedImage<'a> {
     /// Parses the header of an image file of at most `max_pixels` pixels.
     pub fn new(bytes: impl AsRef<[u8]> + 'a, max_pixels: u64) -> Result<Self, DecodeError> {
         if let Some(layout) = Layout::detect(bytes.as_ref()) {
-            let page = TiffPage::choose(bytes.as_ref(), layout)?;
+            let page = TiffPage::choose(&bytes.as_ref(), layout)?;
             let ([width, height], orientation) = (page.size, page.orientation);
             check_size(width, height, max_pixels)?;
             let source = EncodedSource::Tiff(Box::new(bytes), Box::new(page));
@@ -333,7 +333,7 @@ fn limits(pixels: u64) -> Limits {
 }
 
 /// Height and width after an orientation is applied.
-fn seen_size(width: u32, height: u32, orientation: Orientation) -> [u32; 2] {
+pub(crate) fn seen_size(width: u32, height: u32, orientation: Orientation) -> [u32; 2] {
     if swaps_sides(orientation) { [width, height] } else { [height, width] }
 }
 
@@ -407,7 +407,7 @@ fn check_size(width: u32, height: u32, limit: u64) -> Result<u64, DecodeError> {
 }
 
 /// Width and height from the first chunk of a PNG.
-fn png_size(bytes: &[u8]) -> Option<[u32; 2]> {
+pub(crate) fn png_size(bytes: &[u8]) -> Option<[u32; 2]> {
     let side = |offset: usize| Some(u32::from_be_bytes(*bytes.get(offset..)?.first_chunk()?));
     if bytes.get(12..16)? == b"IHDR" { Some([side(16)?, side(20)?]) } else { None }
 }

@@ -1,6 +1,7 @@
 //! Label maps: one id per pixel, read from gray or palette PNG, written as ids, as colors, or
 //! blended over the image. The masks of annotation tools are read by [`mask`](crate::mask).
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use image::RgbImage;
@@ -166,16 +167,8 @@ impl LabelMap {
         train_ids_text: Option<String>,
     ) -> Result<Vec<u8>, LabelMapError> {
         let mut bytes = Vec::new();
-        let mut encoder = png::Encoder::new(&mut bytes, self.width as u32, self.height as u32);
-        encoder.set_color(color);
-        encoder.set_depth(BitDepth::Eight);
-        encoder.set_compression(png::Compression::Fast);
-        if let Some(palette) = palette {
-            encoder.set_palette(palette);
-        }
-        if let Some(text) = train_ids_text {
-            encoder.add_itxt_chunk(TRAIN_IDS_KEYWORD.to_owned(), text)?;
-        }
+        let size = [self.height, self.width];
+        let encoder = png_encoder(&mut bytes, size, color, palette, train_ids_text)?;
         let mut writer = encoder.write_header()?;
         writer.write_image_data(samples)?;
         writer.finish()?;
@@ -183,8 +176,29 @@ impl LabelMap {
     }
 }
 
+/// Prepares a PNG of 8 bits, `[height, width]`.
+pub(crate) fn png_encoder<W: Write>(
+    out: W,
+    [height, width]: [usize; 2],
+    color: ColorType,
+    palette: Option<&[u8]>,
+    train_ids_text: Option<String>,
+) -> Result<png::Encoder<'static, W>, png::EncodingError> {
+    let mut encoder = png::Encoder::new(out, width as u32, height as u32);
+    encoder.set_color(color);
+    encoder.set_depth(BitDepth::Eight);
+    encoder.set_compression(png::Compression::Fast);
+    if let Some(palette) = palette {
+        encoder.set_palette(palette.to_vec());
+    }
+    if let Some(text) = train_ids_text {
+        encoder.add_itxt_chunk(TRAIN_IDS_KEYWORD.to_owned(), text)?;
+    }
+    Ok(encoder)
+}
+
 /// The names of the classes as JSON where their ids are not train ids.
-fn train_ids_text(classes: &ClassTable) -> Option<String> {
+pub(crate) fn train_ids_text(classes: &ClassTable) -> Option<String> {
     let names: Vec<&str> = classes.classes().iter().map(|class| class.name.as_str()).collect();
     (!classes.has_train_ids()).then(|| serde_json::json!(names).to_string())
 }

@@ -5,23 +5,24 @@
 //! undoes a predictor over all of them, knows neither palettes nor pages behind an unsupported one,
 //! so it is shown every page as the first one, and as plain bands; their meaning is found here.
 
+mod bytes;
 mod directory;
-
-use std::io::{Cursor, Read, Seek, SeekFrom};
+mod rows;
 
 use image::RgbImage;
 use image::metadata::Orientation;
 use protoseg_models::reading::ImageReading;
-use tiff::decoder::{ChunkType, Decoder, DecodingResult, Limits};
 use tiff::{TiffError, TiffUnsupportedError};
 
+pub(crate) use self::bytes::{ByteSource, FileSource};
 use self::directory::Directory;
 pub(crate) use self::directory::Layout;
-use crate::channels::{ColorModel, PixelFormat, PixelReader};
+pub(crate) use self::rows::TiffRows;
+use crate::channels::{ColorModel, PixelFormat};
 use crate::geo::{GeoReference, Place};
 use crate::image_file::DecodeError;
 use crate::notes::ImageNotes;
-use crate::samples::{SampleKind, widen, with_samples};
+use crate::samples::SampleKind;
 
 /// Compression of JPEG streams.
 const JPEG: u64 = 7;
@@ -29,7 +30,7 @@ const JPEG: u64 = 7;
 const MAX_BANDS: u64 = 4096;
 
 /// The tags of the page that is read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct TiffPage {
     layout: Layout,
     directory: Directory,
@@ -53,7 +54,7 @@ pub(crate) struct TiffPixels {
 
 impl TiffPage {
     /// Chooses a page of a file and reads its tags.
-    pub(crate) fn choose(file: &[u8], layout: Layout) -> Result<Self, DecodeError> {
+    pub(crate) fn choose(file: &dyn ByteSource, layout: Layout) -> Result<Self, DecodeError> {
         let chosen = directory::choose(file, layout).ok_or(DecodeError::NoTiffPage)?;
         let directory::Choice { directory, size, others } = chosen;
         let number = |tag, default| directory.number(file, tag).unwrap_or(default);
@@ -99,154 +100,44 @@ impl TiffPage {
         reading: ImageReading,
         memory: u64,
     ) -> Result<TiffPixels, DecodeError> {
-        let [width, height] = self.size.map(|side| side as usize);
-        let mut pixels = PixelReader::new(self.format.clone(), reading)?;
-        let lengths = self.check_chunks(file, memory)?;
-        let mut decoder = Decoder::new(self.open(file)).map_err(tiff_error)?;
-        let memory = usize::try_from(memory).unwrap_or(usize::MAX);
-        let mut limits = Limits::default();
-        limits.decoding_buffer_size = memory;
-        limits.intermediate_buffer_size = memory;
-        decoder = decoder.with_limits(limits);
-        let (chunk_width, chunk_height) = decoder.chunk_dimensions();
-        let across = width.div_ceil(chunk_width.max(1) as usize);
-        let down = height.div_ceil(chunk_height.max(1) as usize);
-        let mut image = vec![0; width * height * 3];
-        let mut missing = Vec::new();
-        let mut part = Vec::new();
-        let is_tiled = decoder.get_chunk_type() == ChunkType::Tile;
-        for index in 0..across * down {
-            let left = index % across * chunk_width as usize;
-            let top = index / across * chunk_height as usize;
-            let (part_width, part_height) = decoder.chunk_data_dimensions(index as u32);
-            let [part_width, part_height] = [part_width, part_height].map(|side| side as usize);
-            let mut read = |plane: usize| {
-                let chunk = index + plane * across * down;
-                if lengths.get(chunk) == Some(&0) && is_tiled {
-                    return Ok(self.missing(part_width * part_height));
-                }
-                let chunk = decoder.read_chunk(chunk as u32).map_err(tiff_error)?;
-                Ok(self.unpacked(widen(chunk), part_width))
-            };
-            let chunks: Vec<DecodingResult> = if self.is_planar {
-                let needed = pixels.needed().to_vec();
-                needed.into_iter().map(read).collect::<Result<_, DecodeError>>()?
-            } else {
-                vec![read(0)?]
-            };
-            part.clear();
-            with_samples!(chunks, self.is_planar, samples => pixels.read(&samples, &mut part));
-            if part.len() != part_width * part_height * 3 {
-                return Err(DecodeError::NoTiffPage);
-            }
-            if pixels.missing().contains(&true) {
-                missing.resize(width * height, false);
-                for (row, from) in pixels.missing().chunks_exact(part_width.max(1)).enumerate() {
-                    let start = (top + row) * width + left;
-                    if let Some(to) = missing.get_mut(start..start + from.len()) {
-                        to.copy_from_slice(from);
-                    }
-                }
-            }
-            for (row, from) in part.chunks_exact((part_width * 3).max(1)).enumerate() {
-                let start = ((top + row) * width + left) * 3;
-                if let Some(to) = image.get_mut(start..start + from.len()) {
-                    to.copy_from_slice(from);
-                }
-            }
-        }
-        let notes = ImageNotes { other_pages: self.other_pages, ..pixels.finish()? };
         let [width, height] = self.size;
+        let pixels = width as usize * height as usize;
+        let geo = self.place();
+        let mut rows = TiffRows::new(self, file, reading, memory)?;
+        let mut image = Vec::with_capacity(pixels * 3);
+        let mut missing = Vec::new();
+        let mut before = 0;
+        while rows.read(&mut image)? > 0 {
+            if !rows.missing().is_empty() {
+                missing.resize(before, false);
+                missing.extend_from_slice(rows.missing());
+            }
+            before = image.len() / 3;
+        }
+        if !missing.is_empty() {
+            missing.resize(pixels, false);
+        }
+        let notes = rows.finish()?;
         let image = RgbImage::from_raw(width, height, image).ok_or(DecodeError::NoTiffPage)?;
+        Ok(TiffPixels { image, notes, place: geo.map(|geo| Place { geo, missing }) })
+    }
+
+    /// The place on Earth, unless the image is turned away from it.
+    pub(crate) fn place(&self) -> Option<GeoReference> {
         let is_seen_as_stored = self.orientation == Orientation::NoTransforms;
-        let place = Some(self.geo).filter(|geo| !geo.is_empty() && is_seen_as_stored);
-        Ok(TiffPixels { image, notes, place: place.map(|geo| Place { geo, missing }) })
+        Some(&self.geo).filter(|geo| !geo.is_empty() && is_seen_as_stored).cloned()
     }
 
-    /// Checks that all strips or tiles lie in the file and are of a sane size, and returns their
-    /// lengths.
-    fn check_chunks(&self, file: &[u8], memory: u64) -> Result<Vec<u64>, DecodeError> {
-        let numbers = |tag| self.directory.numbers(file, tag);
-        let number = |tag| self.directory.number(file, tag).unwrap_or(0);
-        let offsets =
-            numbers(directory::TILE_OFFSETS).or_else(|| numbers(directory::STRIP_OFFSETS));
-        let lengths = numbers(directory::TILE_BYTES).or_else(|| numbers(directory::STRIP_BYTES));
-        let (offsets, lengths) = offsets.zip(lengths).ok_or(DecodeError::NoTiffPage)?;
-        let chunks = offsets.iter().zip(&lengths);
-        let cut = chunks.filter(|(offset, length)| *offset + *length > file.len() as f64).count();
-        if cut > 0 {
-            return Err(DecodeError::TiffTruncated { chunks: cut, of: offsets.len() });
-        }
-        let [width, height] = self.size.map(u64::from);
-        if number(directory::COMPRESSION) <= 1
-            && self.directory.place(directory::TILE_BYTES).is_none()
-        {
-            // The decoder would go on with whatever follows.
-            let planes = if self.is_planar { self.format.bands as u64 } else { 1 };
-            let row_samples = width * self.format.bands as u64 / planes;
-            let needed = (row_samples * self.bits).div_ceil(8) * planes * height;
-            let bytes = lengths.iter().sum::<f64>() as u64;
-            if bytes < needed {
-                return Err(DecodeError::TiffShort { bytes, needed });
-            }
-        }
-        let tile = [directory::TILE_WIDTH, directory::TILE_HEIGHT].map(number);
-        let bytes = (self.format.bands as u64).saturating_mul(self.bits.div_ceil(8));
-        let tile = tile[0].saturating_mul(tile[1]).saturating_mul(bytes);
-        if tile > memory.saturating_mul(4) {
-            return Err(unsupported(format!("tiles of {tile} bytes for a smaller image")));
-        }
-        Ok(lengths.into_iter().map(|length| length as u64).collect())
-    }
-
-    /// Shows the file to the decoder so that the page is the first, and made of plain bands.
-    fn open<'a>(&self, file: &'a [u8]) -> Overlaid<'a> {
-        let (position, length) = self.layout.first_directory();
-        let first = (position as u64, self.layout.bytes(self.directory.position, length));
-        let photometric = self.directory.place(directory::PHOTOMETRIC);
-        let plain = photometric.map(|(place, length)| (place, self.layout.bytes(1, length)));
-        Overlaid { file: Cursor::new(file), patches: [Some(first), plain] }
-    }
-
-    /// A tile that was left out as it holds no data.
-    fn missing(&self, pixels: usize) -> DecodingResult {
-        let count = pixels * if self.is_planar { 1 } else { self.format.bands };
-        let value = self.geo.nodata_value().unwrap_or(0.0);
-        match self.format.kind {
-            SampleKind::Byte => DecodingResult::U8(vec![value as u8; count]),
-            SampleKind::Word | SampleKind::ScaledWord => {
-                DecodingResult::U16(vec![value as u16; count])
-            }
-            SampleKind::Unbounded(_) => DecodingResult::F64(vec![value; count]),
-        }
-    }
-
-    /// Unpacks samples of 1, 2 or 4 bits, the first in the highest bits, whose rows start on whole
-    /// bytes; scales those that are not indices to 8 bits.
-    fn unpacked(&self, chunk: DecodingResult, width: usize) -> DecodingResult {
-        let (bits, DecodingResult::U8(packed)) = (self.bits as usize, &chunk) else { return chunk };
-        if !matches!(bits, 1 | 2 | 4) {
-            return chunk;
-        }
-        let row_samples = width * if self.is_planar { 1 } else { self.format.bands };
-        let mask = (1_u8 << bits) - 1;
-        let factor = match self.format.model {
-            ColorModel::Palette(_) => 1,
-            _ => 255 / mask,
-        };
-        let sample = |row: &[u8], column: usize| {
-            let bit = column * bits;
-            (row[bit / 8] >> (8 - bits - bit % 8) & mask) * factor
-        };
-        let rows = packed.chunks_exact((row_samples * bits).div_ceil(8).max(1));
-        let samples = rows.flat_map(|row| (0..row_samples).map(move |column| sample(row, column)));
-        DecodingResult::U8(samples.collect())
+    /// The samples have no customary range, so that one must be given.
+    pub(crate) fn needs_range(&self) -> bool {
+        let is_indexed = matches!(self.format.model, ColorModel::Palette(_));
+        !is_indexed && matches!(self.format.kind, SampleKind::Unbounded(_))
     }
 }
 
 /// Reads what the photometric interpretation and its companions say of the bands.
 fn pixel_format(
-    file: &[u8],
+    file: &dyn ByteSource,
     directory: &Directory,
     bands: usize,
     kind: SampleKind,
@@ -297,7 +188,7 @@ fn pixel_format(
 }
 
 /// Colors of 16 bits, or of 8 where all are below 256, as some programs write them.
-fn palette(file: &[u8], directory: &Directory) -> Result<Vec<[u8; 3]>, DecodeError> {
+fn palette(file: &dyn ByteSource, directory: &Directory) -> Result<Vec<[u8; 3]>, DecodeError> {
     let map = directory.numbers(file, directory::PALETTE).unwrap_or_default();
     let count = map.len() / 3;
     if count == 0 {
@@ -310,7 +201,7 @@ fn palette(file: &[u8], directory: &Directory) -> Result<Vec<[u8; 3]>, DecodeErr
     Ok((0..count).map(color).collect())
 }
 
-fn geo_reference(file: &[u8], directory: &Directory) -> GeoReference {
+fn geo_reference(file: &dyn ByteSource, directory: &Directory) -> GeoReference {
     let numbers = |tag| directory.numbers(file, tag).unwrap_or_default();
     GeoReference {
         pixel_scale: numbers(33_550),
@@ -337,35 +228,5 @@ fn tiff_error(error: TiffError) -> DecodeError {
     }
 }
 
-/// A file of which a few bytes read differently.
-#[derive(Debug)]
-struct Overlaid<'a> {
-    file: Cursor<&'a [u8]>,
-    /// Positions and bytes.
-    patches: [Option<(u64, Vec<u8>)>; 2],
-}
-
-impl Read for Overlaid<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let start = self.file.position();
-        let count = self.file.read(buffer)?;
-        for (position, bytes) in self.patches.iter().flatten() {
-            for (place, &byte) in (*position..).zip(bytes) {
-                let inside = place.checked_sub(start).and_then(|place| usize::try_from(place).ok());
-                if let Some(target) = inside.and_then(|place| buffer[..count].get_mut(place)) {
-                    *target = byte;
-                }
-            }
-        }
-        Ok(count)
-    }
-}
-
-impl Seek for Overlaid<'_> {
-    fn seek(&mut self, position: SeekFrom) -> std::io::Result<u64> {
-        self.file.seek(position)
-    }
-}
-
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -132,7 +132,7 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
         let model = Manifest::read(bundle).or_usage()?.value.model;
         ensure_same_classes(&model, &set.classes()).or_usage()?;
     }
-    let labels = check_labels(&set, arguments.run.max_pixels, &arguments.data.describe())?;
+    let labels = check_labels(&set, arguments.run.max_pixels(), &arguments.data.describe())?;
     let sheet = ContactSheet::new(&set.classes(), &bundles);
     let mut summaries = Vec::with_capacity(bundles.len());
     for (column, bundle) in bundles.iter().enumerate() {
@@ -158,7 +158,7 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
             }
             bar.inc(1);
         };
-        let max_pixels = arguments.run.max_pixels;
+        let max_pixels = arguments.run.max_pixels();
         let scored = evaluate::score(&mut pipeline, &set, max_pixels, &on_image, &observe);
         bar.finish_and_clear();
         let (confusion, report) = scored.map_err(anyhow::Error::from)?;

@@ -1,5 +1,7 @@
 //! Output formats of `protoseg label`: their names, paths and contents.
 
+mod rows;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -16,6 +18,7 @@ use protoseg_label::STATE_DIR;
 use protoseg_models::classes::{Class, ClassTable, IGNORE_INDEX};
 use protoseg_models::errors::FileError;
 
+pub(crate) use self::rows::{RowOutput, RowPlane};
 use super::annotation_args::AnnotationArgs;
 
 /// Folder of pseudo-labels, a data set in itself.

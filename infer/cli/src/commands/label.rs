@@ -1,8 +1,10 @@
 //! `protoseg label`: writes label maps of images.
 
 mod failures;
+mod large;
 mod output_dir;
 mod record;
+mod row_run;
 mod summary;
 
 use std::path::PathBuf;
@@ -11,8 +13,9 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, anyhow, ensure};
 use protoseg_bench::tuning::TuningPurpose;
 use protoseg_images::formats::pseudo_labels::DEFAULT_MIN_CONFIDENCE;
-use protoseg_images::image_file::{ImageFile, NotedImage};
+use protoseg_images::image_file::NotedImage;
 use protoseg_images::notes::NoteCollector;
+use protoseg_infer::config::parse_bytes;
 use protoseg_infer::pipeline::{DecodedImage, PendingImage, Pipeline, PipelineEvent, RunControl};
 use protoseg_infer::session::{self, SessionError};
 use protoseg_infer::{EngineConfig, Prediction};
@@ -24,6 +27,7 @@ use protoseg_models::window::Tiling;
 use protoseg_program::signals::StopSignals;
 
 use self::failures::Failures;
+use self::large::{LargeImages, LargeSetting};
 use self::output_dir::OutputDir;
 use self::record::{InputFacts, ResultRecorder};
 use self::summary::LabelSummary;
@@ -61,6 +65,10 @@ pub(crate) struct LabelArgs {
     /// Folder that paths in lists are relative to [default: the list's folder]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
+    /// Memory for the pixels and labels of one image, such as 800M: larger TIFF and PNG files are read
+    /// and labeled by rows of windows [default: 1600M, that of 200 megapixels]
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    image_memory: Option<u64>,
     /// Take hidden entries and by-products of other programs (@eaDir, Thumbs.db and the like) in
     /// folders and globs too
     #[arg(long)]
@@ -121,12 +129,13 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
     let mut failures = Failures::begin(refused, &inputs, &scan.unreadable, &record);
     let notes = NoteCollector::default();
     let reading = pipeline.segmenter().model().reading;
+    let large = LargeImages::new(arguments, &formats, pipeline.segmenter());
     let open = |index: usize| {
         let input = &inputs[todo[index]];
         // Taken before reading, so that a concurrent write counts as a change.
         let fingerprint = FileFingerprint::from_file(&input.path, arguments.verify_inputs)
             .with_context(|| input.path.display().to_string())?;
-        let file = ImageFile::read(&input.path, arguments.run.max_pixels)?;
+        let file = large.read(index, &input.path)?;
         let (notes, pixels) = (&notes, file.pixels());
         let decode = move || {
             let NotedImage { image, notes: seen, place } = file.decode_as(reading)?;
@@ -140,24 +149,15 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
     let unwritable: Mutex<Vec<(usize, anyhow::Error)>> = Mutex::default();
     let encode = |index: usize, item: DecodedImage<InputFacts>, prediction: Prediction| {
         let input = &inputs[todo[index]];
-        let path = input.path.display();
         match record.write_results(input, item, prediction) {
             Err(error) if record::is_name_error(&error) => {
-                let error =
-                    error.context(format!("cannot write the labels of {path} under its name"));
+                let error = record::name_error(input, error);
                 progress::show_error(&bar, &input.path, &error);
                 record.record_failure(input, &error);
                 unwritable.lock().unwrap_or_else(PoisonError::into_inner).push((index, error));
                 Ok(())
             }
-            Err(error) => {
-                let advice = out_dir.advice(&error);
-                Err(error.context(format!(
-                    "stopped: the labels of {path} could not be written; {advice}, and continue \
-                     with --resume"
-                )))
-            }
-            Ok(()) => Ok(()),
+            written => written.map_err(|error| record.unwritten(input, error)),
         }
     };
     let observe = |event: PipelineEvent<'_, anyhow::Error>| {
@@ -166,18 +166,33 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
             record.record_failure(&inputs[todo[index]], error);
         }
     };
-    let control = RunControl { outputs: formats.outputs(), stop: &signals.stop, observe: &observe };
-    let report = pipeline.run(todo.len(), &control, open, encode);
+    let leave_out = |index: usize| {
+        let is_large = large.keep(index, &inputs[todo[index]].path);
+        bar.dec_length(u64::from(is_large));
+        is_large
+    };
+    let control = RunControl {
+        outputs: formats.outputs(),
+        stop: &signals.stop,
+        leave_out: &leave_out,
+        observe: &observe,
+    };
+    let mut report = pipeline.run(todo.len(), &control, open, encode);
     bar.finish_and_clear();
+    let (engine, stop) = (&engine, &signals.stop);
+    let setting = LargeSetting { engine, record: &record, notes: &notes, stop };
+    let input = |index: usize| &inputs[todo[index]];
+    let rows = large.run_after(&mut report, &mut pipeline, &setting, input);
     print_warnings(notes.warnings(todo.len()));
     if let Some(error) = report.stopped {
         return Err(error.into());
     }
+    let rows = rows?;
     record.check()?;
     warn_of_no_label(&formats, &record, report.done);
     let unwritable = unwritable.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let labeled = report.done - unwritable.len();
-    for (index, error) in report.failed.into_iter().chain(unwritable) {
+    let labeled = report.done - unwritable.len() + rows.labeled;
+    for (index, error) in report.failed.into_iter().chain(unwritable).chain(rows.failed) {
         failures.add(todo[index], &inputs[todo[index]].path, &error);
     }
     let done = failures.without(&inputs);
@@ -196,11 +211,16 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
         }
     }
     arguments.print(&summary)?;
-    Ok(match (report.interrupted, summary.failed.is_empty()) {
-        (true, _) => CommandOutcome::ExitCode(signals.status()),
-        (false, true) => CommandOutcome::Success,
-        (false, false) => CommandOutcome::SomeInputsFailed,
-    })
+    Ok(outcome(report.interrupted.then(|| signals.status()), &summary))
+}
+
+/// The outcome of a run, which a signal with a status may have ended.
+fn outcome(status: Option<u8>, summary: &LabelSummary) -> CommandOutcome {
+    match (status, summary.failed.is_empty()) {
+        (Some(status), _) => CommandOutcome::ExitCode(status),
+        (None, true) => CommandOutcome::Success,
+        (None, false) => CommandOutcome::SomeInputsFailed,
+    }
 }
 
 /// Warns where pseudo-labels were asked for and no pixel is sure enough.
@@ -252,7 +272,7 @@ impl LabelArgs {
         names: &[PathBuf],
         classes: &ClassTable,
     ) -> anyhow::Result<()> {
-        let notes = formats.finish(&self.out, names, self.run.max_pixels, classes).context(
+        let notes = formats.finish(&self.out, names, self.run.max_pixels(), classes).context(
             "the images are labeled, but a combined file could not be written; if a result is \
              named here as broken, delete it and continue with --resume",
         )?;

@@ -17,6 +17,16 @@ pub(crate) fn bar(count: usize) -> ProgressBar {
     }
 }
 
+/// Progress bar over the windows of one image; hidden unless the standard error is a terminal.
+pub(crate) fn window_bar(count: usize, path: &Path) -> ProgressBar {
+    let bar = ProgressBar::new(count as u64).with_message(path.display().to_string());
+    let template = "{bar:40} {pos}/{len} windows of {msg}, {per_sec}, {eta} left";
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
 /// Advances the bar; prints the error of a failed image, of which `path` gives the file.
 pub(crate) fn show(
     bar: &ProgressBar,

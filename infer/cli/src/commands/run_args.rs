@@ -20,15 +20,21 @@ pub(crate) struct RunArgs {
     pub(crate) engine: EngineArgs,
     #[command(flatten)]
     pub(crate) reading: ReadingArgs,
-    /// Refuse images with more pixels
-    #[arg(long, value_name = "N", default_value_t = MAX_PIXELS, value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) max_pixels: u64,
+    /// Refuse images with more pixels [default: 200000000, and no limit where `label` reads rows
+    /// from disk]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) max_pixels: Option<u64>,
     /// Print devices, mode and sessions to the standard error
     #[arg(long, short)]
     pub(crate) verbose: bool,
 }
 
 impl RunArgs {
+    /// Most pixels of an image that is decoded at once.
+    pub(crate) fn max_pixels(&self) -> u64 {
+        self.max_pixels.unwrap_or(MAX_PIXELS)
+    }
+
     /// Opens the bundle for a number of images.
     pub(crate) fn open(&self, images: usize) -> anyhow::Result<Pipeline> {
         self.open_with(&self.engine.config(), images)

@@ -1,7 +1,8 @@
 //! The program `protoseg` and its libraries, end to end:
 //! - [`commands`] that succeed; [`import`]; [`convert`]; the [`gate`] of `check`; [`export`]
 //! - errors: [`broken_inputs`], [`broken_images`], [`masks`], [`refusals`]; the [`reading`] of images
-//! - labeling: [`folders`] and lists, [`formats`], [`resume`], [`occupied`] output folders, [`shards`]
+//! - labeling: [`folders`] and lists, [`formats`], [`large`] images, [`resume`], [`occupied`] output
+//!   folders, [`shards`]
 //! - [`surroundings`]: closed pipes, user folders, a damaged runtime, signals, names
 //! - the library: [`pipeline`], its [`times`], [`devices`]
 //! - the server: its [`engine`], HTTP ([`serve`]) and [`grpc`]
@@ -43,6 +44,8 @@ mod import;
 mod import_doubts;
 #[cfg(test)]
 mod import_kinds;
+#[cfg(test)]
+mod large;
 #[cfg(test)]
 mod masks;
 #[cfg(test)]

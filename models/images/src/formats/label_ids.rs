@@ -21,10 +21,15 @@ use crate::label_map::{LabelMap, LabelMapError};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn png(map: &LabelMap, classes: &ClassTable) -> Result<Vec<u8>, LabelMapError> {
-    let taken = classes.classes().iter().any(|class| class.source_id == 0);
-    let ids = source_ids(classes, if taken { classes.void_id() } else { 0 });
+    let ids = ids(classes);
     let samples: Vec<u8> = map.labels.iter().map(|&label| ids[usize::from(label)]).collect();
     map.gray_png(&samples)
+}
+
+/// The id that [`png`] writes for each label.
+pub fn ids(classes: &ClassTable) -> [u8; 256] {
+    let taken = classes.classes().iter().any(|class| class.source_id == 0);
+    source_ids(classes, if taken { classes.void_id() } else { 0 })
 }
 
 /// The source id of each label, and `none` for labels without a class.

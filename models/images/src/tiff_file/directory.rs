@@ -2,8 +2,14 @@
 
 use std::collections::HashSet;
 
+use super::bytes::ByteSource;
+
 /// Most pages that are looked at.
 const MAX_PAGES: usize = 1 << 16;
+/// Most tags of a page.
+const MAX_TAGS: u64 = 1 << 16;
+/// Longest text of a tag.
+const MAX_TEXT: u64 = 1 << 20;
 /// Most values of a tag that are read.
 const MAX_VALUES: u64 = 1 << 24;
 
@@ -17,8 +23,10 @@ pub(super) const PHOTOMETRIC: u16 = 262;
 pub(super) const STRIP_OFFSETS: u16 = 273;
 pub(super) const ORIENTATION: u16 = 274;
 pub(super) const SAMPLES: u16 = 277;
+pub(super) const STRIP_ROWS: u16 = 278;
 pub(super) const STRIP_BYTES: u16 = 279;
 pub(super) const PLANAR: u16 = 284;
+pub(super) const PREDICTOR: u16 = 317;
 pub(super) const PALETTE: u16 = 320;
 pub(super) const TILE_WIDTH: u16 = 322;
 pub(super) const TILE_HEIGHT: u16 = 323;
@@ -69,13 +77,18 @@ impl Layout {
     }
 
     /// Returns position and length of the header's offset of the first directory.
-    pub(super) fn first_directory(self) -> (usize, usize) {
+    pub(super) fn first_directory(self) -> (u64, usize) {
         if self.wide { (8, 8) } else { (4, 4) }
     }
 
-    fn offset(self, file: &[u8], position: usize) -> Option<u64> {
+    fn offset(self, file: &dyn ByteSource, position: u64) -> Option<u64> {
         let length = if self.wide { 8 } else { 4 };
-        Some(self.number(file.get(position..position.checked_add(length)?)?))
+        Some(self.number(&file.bytes_at(position, length)?))
+    }
+
+    /// True where the first byte of a number is its highest.
+    pub(super) fn is_big_endian(self) -> bool {
+        self.big_endian
     }
 }
 
@@ -100,19 +113,22 @@ pub(super) struct Directory {
 
 impl Directory {
     /// Parses a directory, and returns the offset of the next, 0 for none.
-    fn parse(file: &[u8], layout: Layout, position: u64) -> Option<(Self, u64)> {
-        let start = usize::try_from(position).ok()?;
+    fn parse(file: &dyn ByteSource, layout: Layout, position: u64) -> Option<(Self, u64)> {
         let (count_length, entry_length) = if layout.wide { (8, 20) } else { (2, 12) };
-        let first = start.checked_add(count_length)?;
-        let count = usize::try_from(layout.number(file.get(start..first)?)).ok()?;
-        let end = first.checked_add(count.checked_mul(entry_length)?)?;
-        let entry = |bytes: &[u8], place: usize| {
+        let first = position.checked_add(count_length)?;
+        let count = layout.number(&file.bytes_at(position, count_length)?);
+        if count > MAX_TAGS {
+            return None;
+        }
+        let length = count * entry_length as u64;
+        let end = first.checked_add(length)?;
+        let entry = |bytes: &[u8], place: u64| {
             let value = if layout.wide { 12 } else { 8 };
             let mut entry = Entry {
                 tag: layout.number(&bytes[..2]) as u16,
                 kind: layout.number(&bytes[2..4]) as u16,
                 count: layout.number(&bytes[4..value]),
-                position: (place + value) as u64,
+                position: place + value as u64,
             };
             let size = entry.count.saturating_mul(kind_size(entry.kind));
             if size > (entry_length - value) as u64 {
@@ -121,7 +137,8 @@ impl Directory {
             entry
         };
         let places = (first..end).step_by(entry_length);
-        let entries = file.get(first..end)?.chunks_exact(entry_length).zip(places);
+        let bytes = file.bytes_at(first, length)?;
+        let entries = bytes.chunks_exact(entry_length).zip(places);
         let entries = entries.map(|(bytes, place)| entry(bytes, place)).collect();
         let next = layout.offset(file, end).unwrap_or(0);
         Some((Self { layout, position, entries }, next))
@@ -137,8 +154,14 @@ impl Directory {
         Some((entry.position, kind_size(entry.kind) as usize))
     }
 
+    /// Returns the bytes of a tag's values.
+    pub(super) fn length(&self, tag: u16) -> Option<u64> {
+        let entry = self.entry(tag)?;
+        Some(entry.count.saturating_mul(kind_size(entry.kind)))
+    }
+
     /// Returns the values of a tag of integers or floats; none where it is missing or broken.
-    pub(super) fn numbers(&self, file: &[u8], tag: u16) -> Option<Vec<f64>> {
+    pub(super) fn numbers(&self, file: &dyn ByteSource, tag: u16) -> Option<Vec<f64>> {
         let Entry { kind, count, .. } = self.entry(tag)?;
         let size = kind_size(kind) as usize;
         let number = |bytes: &[u8]| {
@@ -157,21 +180,23 @@ impl Directory {
     }
 
     /// Returns the first value of a tag.
-    pub(super) fn number(&self, file: &[u8], tag: u16) -> Option<u64> {
+    pub(super) fn number(&self, file: &dyn ByteSource, tag: u16) -> Option<u64> {
         self.numbers(file, tag)?.first().map(|&number| number as u64)
     }
 
     /// Returns the text of a tag.
-    pub(super) fn text(&self, file: &[u8], tag: u16) -> Option<String> {
-        let text = self.raw(file, tag)?.split(|&byte| byte == 0).next().unwrap_or_default();
+    pub(super) fn text(&self, file: &dyn ByteSource, tag: u16) -> Option<String> {
+        if self.entry(tag)?.count > MAX_TEXT {
+            return None;
+        }
+        let bytes = self.raw(file, tag)?;
+        let text = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
         Some(String::from_utf8_lossy(text).into_owned())
     }
 
-    fn raw<'a>(&self, file: &'a [u8], tag: u16) -> Option<&'a [u8]> {
+    fn raw(&self, file: &dyn ByteSource, tag: u16) -> Option<Vec<u8>> {
         let Entry { kind, count, position, .. } = self.entry(tag)?;
-        let start = usize::try_from(position).ok()?;
-        let length = usize::try_from(count.checked_mul(kind_size(kind))?).ok()?;
-        file.get(start..start.checked_add(length)?)
+        file.bytes_at(position, count.checked_mul(kind_size(kind))?)
     }
 }
 
@@ -196,7 +221,7 @@ pub(super) struct Choice {
 }
 
 /// Chooses the largest page that is neither a reduced one nor a mask, the first of equals.
-pub(super) fn choose(file: &[u8], layout: Layout) -> Option<Choice> {
+pub(super) fn choose(file: &dyn ByteSource, layout: Layout) -> Option<Choice> {
     let mut chain = Vec::new();
     let mut below = Vec::new();
     let mut seen = HashSet::new();

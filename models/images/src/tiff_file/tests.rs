@@ -1,3 +1,5 @@
+use std::io::Cursor;
+
 use image::Rgb;
 use protoseg_models::reading::ImageReading;
 
@@ -52,6 +54,162 @@ fn file(pages: &[(Tags, Vec<u8>)], wide: bool) -> Vec<u8> {
         link = bytes.len();
         bytes.extend(offset(0));
     }
+    bytes
+}
+
+/// Layout of a file of [`tiff`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TiffKind {
+    pub(crate) wide: bool,
+    pub(crate) big_endian: bool,
+    pub(crate) bits: usize,
+    /// Sample format: unsigned, signed or floating-point.
+    pub(crate) format: u64,
+    pub(crate) bands: usize,
+    pub(crate) planar: bool,
+    /// Width and height of a tile, or of a strip of the image's width.
+    pub(crate) chunk: [usize; 2],
+    pub(crate) orientation: u64,
+    pub(crate) compression: u64,
+}
+
+impl Default for TiffKind {
+    fn default() -> Self {
+        Self {
+            wide: false,
+            big_endian: false,
+            bits: 8,
+            format: 1,
+            bands: 1,
+            planar: false,
+            chunk: [16, 16],
+            orientation: 1,
+            compression: 1,
+        }
+    }
+}
+
+/// A file `[width, height]` with samples from 0 to 15, of which 7 is missing data.
+pub(crate) fn tiff(size: [usize; 2], kind: TiffKind) -> Vec<u8> {
+    tiff_with(size, kind, true)
+}
+
+/// The same without its pixels, which seem to be there.
+pub(crate) fn tiff_header(size: [usize; 2], kind: TiffKind) -> Vec<u8> {
+    tiff_with(size, kind, false)
+}
+
+fn tiff_with([width, height]: [usize; 2], kind: TiffKind, with_pixels: bool) -> Vec<u8> {
+    let TiffKind { wide, big_endian, bits, format, bands, planar, chunk, .. } = kind;
+    let [chunk_width, chunk_height] = chunk;
+    let is_tiled = chunk_width != width;
+    let number = |number: u64, length: usize| {
+        let mut bytes = number.to_le_bytes()[..length].to_vec();
+        if big_endian {
+            bytes.reverse();
+        }
+        bytes
+    };
+    let sample = |row: usize, column: usize, band: usize| {
+        let value = if row < 5 { 7 } else { row * 7 + column * 3 + band * 5 + row / 11 * column };
+        value as u64 % 16
+    };
+    let encoded = |value: u64| match (format, bits) {
+        (3, 32) => number(u64::from((value as f32).to_bits()), 4),
+        (3, _) => number((value as f64).to_bits(), 8),
+        (2, _) => number((value as i64 - 4) as u64 & (u64::MAX >> (64 - bits)), bits / 8),
+        _ => number(value & (u64::MAX >> (64 - bits)), bits.div_ceil(8)),
+    };
+    let mut bytes = vec![0; if wide { 16 } else { 8 }];
+    let (mut offsets, mut lengths) = (Vec::new(), Vec::new());
+    let planes: Vec<Vec<usize>> = if planar {
+        (0..bands).map(|band| vec![band]).collect()
+    } else {
+        vec![(0..bands).collect()]
+    };
+    for plane in planes.iter().filter(|_| with_pixels) {
+        for top in (0..height).step_by(chunk_height) {
+            for left in (0..width).step_by(chunk_width) {
+                offsets.push(bytes.len() as u64);
+                let bottom =
+                    if is_tiled { top + chunk_height } else { (top + chunk_height).min(height) };
+                for row in top..bottom {
+                    let columns = left..left + chunk_width;
+                    let samples =
+                        columns.flat_map(|column| plane.iter().map(move |&band| (column, band)));
+                    let values = samples.map(|(column, band)| sample(row, column, band));
+                    if bits >= 8 {
+                        values.for_each(|value| bytes.extend(encoded(value)));
+                    } else {
+                        let values: Vec<u64> = values.collect();
+                        bytes.extend(values.chunks(8 / bits).map(|values| {
+                            let places = (0..8 / bits).map(|place| 8 - bits - place * bits);
+                            let mask = (1 << bits) - 1;
+                            let placed = values.iter().zip(places);
+                            placed.fold(0, |byte, (&value, place)| {
+                                byte | (value as u8 & mask) << place
+                            })
+                        }));
+                    }
+                }
+                lengths.push(bytes.len() as u64 - offsets[offsets.len() - 1]);
+            }
+        }
+    }
+    if !with_pixels {
+        (offsets, lengths) = (vec![8], vec![1]);
+    }
+    let nodata: Vec<u64> = b"7\0".iter().map(|&byte| byte.into()).collect();
+    let mut tags: Vec<(u16, u16, Vec<u64>)> = vec![
+        (directory::WIDTH, 4, vec![width as u64]),
+        (directory::HEIGHT, 4, vec![height as u64]),
+        (directory::BITS, 3, vec![bits as u64; bands]),
+        (directory::COMPRESSION, 3, vec![kind.compression]),
+        (directory::PHOTOMETRIC, 3, vec![1]),
+        (directory::ORIENTATION, 3, vec![kind.orientation]),
+        (directory::SAMPLES, 3, vec![bands as u64]),
+        (directory::PLANAR, 3, vec![if planar { 2 } else { 1 }]),
+        (directory::SAMPLE_FORMAT, 3, vec![format; bands]),
+        (42_113, 2, nodata),
+    ];
+    if is_tiled {
+        tags.push((directory::TILE_WIDTH, 4, vec![chunk_width as u64]));
+        tags.push((directory::TILE_HEIGHT, 4, vec![chunk_height as u64]));
+        tags.push((directory::TILE_OFFSETS, 4, offsets));
+        tags.push((directory::TILE_BYTES, 4, lengths));
+    } else {
+        tags.push((directory::STRIP_ROWS, 4, vec![chunk_height as u64]));
+        tags.push((directory::STRIP_OFFSETS, 4, offsets));
+        tags.push((directory::STRIP_BYTES, 4, lengths));
+    }
+    tags.sort();
+    let room = if wide { 8 } else { 4 };
+    let mut entries = Vec::new();
+    for (tag, kind, values) in tags {
+        let size = [1, 1, 1, 2, 4][usize::from(kind)];
+        let mut value: Vec<u8> = values.iter().flat_map(|&value| number(value, size)).collect();
+        if value.len() > room {
+            let place = number(bytes.len() as u64, room);
+            bytes.extend(std::mem::replace(&mut value, place));
+        }
+        value.resize(room, 0);
+        entries.extend(number(tag.into(), 2));
+        entries.extend(number(kind.into(), 2));
+        entries.extend(number(values.len() as u64, room));
+        entries.extend(value);
+    }
+    let position = bytes.len() as u64;
+    let entry = if wide { 20 } else { 12 };
+    bytes.extend(number((entries.len() / entry) as u64, if wide { 8 } else { 2 }));
+    bytes.extend(entries);
+    bytes.extend(vec![0; room]);
+    let mut head = if big_endian { b"MM".to_vec() } else { b"II".to_vec() };
+    if wide {
+        head.extend([number(43, 2), number(8, 2), number(0, 2), number(position, 8)].concat());
+    } else {
+        head.extend([number(42, 2), number(position, 4)].concat());
+    }
+    bytes[..head.len()].copy_from_slice(&head);
     bytes
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -14,6 +14,7 @@ use protoseg_infer::upsample::{Prediction, pixels_by_class};
 use protoseg_label::fingerprint::FileFingerprint;
 use protoseg_label::journal::JournalEntry;
 use protoseg_label::{STATE_DIR, escape_name, unescape_name};
+use protoseg_models::atomic::PartialFile;
 use protoseg_models::classes::{ClassTable, IGNORE_INDEX};
 use serde::Serialize;
 
@@ -103,6 +104,16 @@ impl<'a> ResultRecorder<'a> {
             return Err(error);
         }
         let pixels = pixels_by_class(&labels.map.labels, self.classes.count());
+        self.add_entry(input, fingerprint, outputs, pixels)
+    }
+
+    fn add_entry(
+        &self,
+        input: &InputImage,
+        fingerprint: FileFingerprint,
+        outputs: BTreeMap<String, u64>,
+        pixels: Vec<u64>,
+    ) -> Result<()> {
         let recipe = self.out_dir.recipe().to_owned();
         let entry = JournalEntry {
             image: escape_name(&input.name),
@@ -112,6 +123,46 @@ impl<'a> ResultRecorder<'a> {
             pixels,
         };
         Ok(self.out_dir.journal.add(entry)?)
+    }
+
+    /// Begins a result by its path below the output folder.
+    pub(super) fn begin(&self, path: &Path) -> Result<PartialFile> {
+        let shown = || self.out_dir.out.join(path).display().to_string();
+        self.out_dir.outputs.begin(path).with_context(shown)
+    }
+
+    /// Places the complete files of an image, then writes its journal entry.
+    pub(super) fn place_files(
+        &self,
+        input: &InputImage,
+        fingerprint: FileFingerprint,
+        files: Vec<(PathBuf, PartialFile)>,
+        pixels: Vec<u64>,
+    ) -> Result<()> {
+        self.out_dir.invalidate(&input.name)?;
+        let mut outputs = BTreeMap::new();
+        for (path, mut file) in files {
+            let shown = || self.out_dir.out.join(&path).display().to_string();
+            let bytes = file.file().metadata().map(|metadata| metadata.len());
+            match bytes.and_then(|bytes| file.commit().map(|()| bytes)).with_context(shown) {
+                Ok(bytes) => outputs.insert(escape_name(&path), bytes),
+                Err(error) => {
+                    // A result is all files or none.
+                    self.remove(outputs.keys())?;
+                    return Err(error);
+                }
+            };
+        }
+        self.add_entry(input, fingerprint, outputs, pixels)
+    }
+
+    /// The error of a result that cannot be written, with what to do.
+    pub(super) fn unwritten(&self, input: &InputImage, error: anyhow::Error) -> anyhow::Error {
+        let (path, advice) = (input.path.display(), self.out_dir.advice(&error));
+        error.context(format!(
+            "stopped: the labels of {path} could not be written; {advice}, and continue with \
+             --resume"
+        ))
     }
 
     /// Writes an image's files and adds each to `outputs` with its size.
@@ -200,6 +251,12 @@ impl<'a> ResultRecorder<'a> {
         let error = self.record_error.lock().unwrap_or_else(PoisonError::into_inner).take();
         error.map_or(Ok(()), |error| Err(error).context("a failed image could not be recorded"))
     }
+}
+
+/// The error of a result whose name cannot be written.
+pub(super) fn name_error(input: &InputImage, error: anyhow::Error) -> anyhow::Error {
+    let path = input.path.display();
+    error.context(format!("cannot write the labels of {path} under its name"))
 }
 
 /// Returns true if only the image's name prevents writing: it is too long, or a file stands where
