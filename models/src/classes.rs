@@ -83,6 +83,17 @@ pub enum ClassError {
          #rrggbb`, such as `7 road 128 64 128`, with ids and colors from 0 to 255, or `id ignore`"
     )]
     Line(usize, String),
+    /// An id above 255, with the number of its line from 1.
+    #[error(
+        "line {line}: the id {id} is above 255, the largest that a class can have: give the class \
+         another one here, and in the masks by `protoseg convert --map`"
+    )]
+    LargeId {
+        /// Number of the line.
+        line: usize,
+        /// The id.
+        id: String,
+    },
     /// Neither a built-in table nor a file.
     #[error("{} is neither a file nor a built-in class table: cityscapes, camvid or voc", .0.display())]
     Absent(PathBuf),

@@ -10,6 +10,7 @@
 
 #![warn(missing_docs)]
 
+mod animation;
 mod channels;
 #[cfg(feature = "annotations")]
 pub mod convert;
@@ -30,4 +31,7 @@ pub mod notes;
 pub mod overlap;
 mod samples;
 pub mod scan;
+#[doc(hidden)]
+pub mod testing;
 mod tiff_file;
+pub mod world_file;
