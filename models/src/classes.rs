@@ -87,6 +87,17 @@ pub enum ClassError {
          #rrggbb`, such as `7 road 128 64 128`, with ids and colors from 0 to 255, or `id ignore`"
     )]
     Line(usize, String),
+    /// An id above 255, with the number of its line from 1.
+    #[error(
+        "line {line}: the id {id} is above 255, the largest that a class can have: give the class \
+         another one here, and in the masks by `protoseg convert --map`"
+    )]
+    LargeId {
+        /// Number of the line.
+        line: usize,
+        /// The id.
+        id: String,
+    },
     /// Names by number, with a gap or a key that is no number.
     #[error("{0}")]
     Numbers(String),

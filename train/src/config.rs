@@ -33,18 +33,19 @@ pub struct Config {
     pub data: DataSource,
     /// Folder of the data set. Needed by every data set but `synthetic`.
     pub root: Option<PathBuf>,
-    /// List file of the labeled images, relative to `root`, or else to the current folder. For
-    /// `folder`, `all` stands for all images there. Needed by every data set but `synthetic`.
+    /// List file of the labeled images, or a folder of them such as `images/train`, relative to
+    /// `root`, or else to the current folder. For `folder`, `all` stands for all images there. Needed
+    /// by every data set but `synthetic`.
     pub labeled: Option<PathBuf>,
-    /// List file of the unlabeled images, relative to `root`; a second column with labels is not
-    /// read. Needed by the modes `mean-teacher` and `prototype`.
+    /// List file of the unlabeled images, or a folder of them, relative to `root`; a second column
+    /// with labels is not read. Needed by the modes `mean-teacher` and `prototype`.
     pub unlabeled: Option<PathBuf>,
     /// List file with the labels of the unlabeled images, relative to `root`. They are used only to
     /// log the accuracy of pseudo-labels and to score the teacher on these images; nothing is
     /// learned from them.
     pub unlabeled_truth: Option<PathBuf>,
-    /// List file of the validation images, or `all`, like `labeled`. Without it, the run is not
-    /// scored.
+    /// List file or folder of the validation images, or `all`, like `labeled`. Without it, the run
+    /// is not scored.
     pub validation: Option<PathBuf>,
     /// Channels of image files that are red, green and blue: `color` as they are stored, without
     /// opacity and further bands, `alpha-black` or `alpha-white` for colors over a ground by their

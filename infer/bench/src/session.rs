@@ -345,7 +345,7 @@ fn score(
     let mut pipeline = Pipeline::open(bundle, config, Some(set.count()))?;
     evaluate::ensure_same_classes(pipeline.segmenter().model(), &set.classes())?;
     let (confusion, _) =
-        evaluate::score(&mut pipeline, set, MAX_PIXELS, &|_, _, _, _| (), &|_| ())?;
+        evaluate::score(&mut pipeline, set, MAX_PIXELS, false, &|_, _, _, _| (), &|_| ())?;
     Ok(confusion.scores(&pipeline.segmenter().model().classes).mean_iou)
 }
 

@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use protoseg_models::classes::{Class, ClassTable, IGNORE_INDEX};
 
 use crate::label_mapping::{
-    ClassOrigin, LabelMapping, MaskError, NAMED_WIDE, UnknownId, color_line, count, list_colors,
-    most_frequent,
+    ClassOrigin, MaskError, NAMED_WIDE, UnknownId, color_line, count, list_colors, most_frequent,
 };
 use crate::labeled::{LabeledDataset, LabeledImageError};
 
@@ -30,8 +29,36 @@ pub struct LabelCensus {
     origin: Option<ClassOrigin>,
 }
 
+/// Pixels of one mask by their meaning.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MaskCounts {
+    /// Pixels of each class, by train id.
+    pub classes: Vec<u64>,
+    /// Pixels that count for nothing.
+    pub ignored: u64,
+    /// Those of them by id; none of colored masks.
+    pub ignored_ids: BTreeMap<u8, u64>,
+}
+
+impl MaskCounts {
+    /// Counts train ids, with the pixels of each id in the label file.
+    pub fn new(labels: &[u8], ids: Option<&[u64; 256]>, set: &LabeledDataset) -> Self {
+        let mut classes = vec![0_u64; 256];
+        for &label in labels {
+            classes[usize::from(label)] += 1;
+        }
+        let ignored = classes[usize::from(IGNORE_INDEX)];
+        classes.truncate(set.classes().count());
+        let is_void = |id: u8| set.mapping().is_some_and(|mapping| mapping.is_void(id));
+        let ids = (0..=u8::MAX).zip(ids.into_iter().flatten().copied());
+        let ignored_ids = ids.filter(|&(id, pixels)| pixels > 0 && is_void(id)).collect();
+        Self { classes, ignored, ignored_ids }
+    }
+}
+
 impl LabelCensus {
-    fn new(set: &LabeledDataset) -> Self {
+    /// A census of no mask yet.
+    pub fn new(set: &LabeledDataset) -> Self {
         let table = set.classes();
         let mapping = set.mapping();
         let listed = mapping.and_then(|mapping| mapping.class_file().ignored_text());
@@ -46,20 +73,15 @@ impl LabelCensus {
         }
     }
 
-    fn add(&mut self, labels: &[u8], ids: &[u64; 256], mapping: Option<&LabelMapping>) {
+    /// Adds a mask.
+    pub fn add(&mut self, counts: &MaskCounts) {
         self.masks += 1;
-        let mut counts = [0_u64; 256];
-        for &label in labels {
-            counts[usize::from(label)] += 1;
-        }
-        for (sum, count) in self.classes.iter_mut().zip(counts) {
+        for (sum, count) in self.classes.iter_mut().zip(&counts.classes) {
             *sum += count;
         }
-        self.ignored += counts[usize::from(IGNORE_INDEX)];
-        for (id, &pixels) in (0..=u8::MAX).zip(ids) {
-            if pixels > 0 && mapping.is_some_and(|mapping| mapping.is_void(id)) {
-                *self.ignored_ids.entry(id).or_default() += pixels;
-            }
+        self.ignored += counts.ignored;
+        for (&id, pixels) in &counts.ignored_ids {
+            *self.ignored_ids.entry(id).or_default() += pixels;
         }
     }
 
@@ -180,7 +202,7 @@ impl std::error::Error for LabelFaults {}
 
 impl LabelFaults {
     /// Faults of so many masks, by the number of the mask.
-    pub(crate) fn new(
+    pub fn new(
         masks: usize,
         faults: BTreeMap<usize, LabeledImageError>,
         table: &ClassTable,
@@ -204,7 +226,9 @@ impl LabeledDataset {
                     break;
                 }
                 match self.read_labels(index, max_pixels) {
-                    Ok(Some(mapped)) => own.add(&mapped.labels, &mapped.ids, self.mapping()),
+                    Ok(Some(mapped)) => {
+                        own.add(&MaskCounts::new(&mapped.labels, Some(&mapped.ids), self));
+                    }
                     Ok(None) => {}
                     Err(error) => {
                         faults.insert(index, error);

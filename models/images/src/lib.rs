@@ -11,6 +11,7 @@
 
 #![warn(missing_docs)]
 
+mod animation;
 mod channels;
 #[cfg(feature = "annotations")]
 pub mod convert;
@@ -34,4 +35,7 @@ pub mod notes;
 pub mod overlap;
 mod samples;
 pub mod scan;
+#[doc(hidden)]
+pub mod testing;
 mod tiff_file;
+pub mod world_file;

@@ -10,6 +10,7 @@ use std::path::Path;
 use image::{DynamicImage, ImageDecoder};
 use protoseg_models::errors::FileError;
 
+use crate::animation;
 use crate::label_map::LabelMapError;
 
 /// Name of the PNG text that lists the classes of a mask of train ids, as JSON.
@@ -207,18 +208,7 @@ fn read_webp(file: MaskFile<'_>, bytes: &[u8]) -> Result<Mask, LabelMapError> {
 
 /// Returns true if a chunk of the RIFF file holds a lossless image.
 fn webp_is_lossless(bytes: &[u8]) -> bool {
-    let mut rest = bytes.get(12..).unwrap_or_default();
-    while let Some((name, tail)) = rest.split_first_chunk::<4>()
-        && let Some((length, tail)) = tail.split_first_chunk::<4>()
-    {
-        if name == b"VP8L" {
-            return true;
-        }
-        let length = u32::from_le_bytes(*length) as usize;
-        // Chunks are padded to an even length.
-        rest = tail.get(length.saturating_add(length % 2)..).unwrap_or_default();
-    }
-    false
+    animation::chunks(bytes).any(|name| name == *b"VP8L")
 }
 
 #[cfg(test)]

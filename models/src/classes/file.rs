@@ -84,7 +84,10 @@ impl ClassFile {
     pub fn parse(text: &str) -> Result<Self, ClassError> {
         let mut lines = Vec::new();
         for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-            let malformed = || ClassError::Line(index + 1, line.trim().to_owned());
+            let malformed = || match large_id(line) {
+                Some(id) => ClassError::LargeId { line: index + 1, id: id.to_owned() },
+                None => ClassError::Line(index + 1, line.trim().to_owned()),
+            };
             if let Some(quoted) = QuotedName::find(line) {
                 lines.push(quoted.parse().ok_or_else(malformed)?);
                 continue;
@@ -347,6 +350,13 @@ impl Ids {
     }
 }
 
+/// Returns the first of the ids at the start of a line that is above 255.
+fn large_id(line: &str) -> Option<&str> {
+    let ids = line.split_whitespace().next()?.split([',', '-']);
+    let is_number = |id: &&str| !id.is_empty() && id.bytes().all(|digit| digit.is_ascii_digit());
+    ids.filter(is_number).find(|id| id.parse::<u8>().is_err())
+}
+
 /// Removes the color from the end of the words behind the id: three numbers, or three with commas
 /// between them. `None` if it is out of range.
 fn take_color(words: &mut Vec<&str>) -> Option<Option<[u8; 3]>> {
@@ -423,7 +433,11 @@ mod tests {
         assert!(matches!(error("1 a"), ClassError::Count(1)));
         assert_eq!(ClassTable::parse(&table.text()).unwrap(), table);
         assert_eq!(ClassTable::parse("\u{feff}1 a\r\n2 b\r\n").unwrap().count(), 2);
-        for text in ["256 a", "-1 a", "0 a 300 0 0", "0 a 0.5 0 0", "0 a #12345678", "0,1 a", "0"] {
+        for text in ["256 a", "0,300-310 ignore", "70000 b"] {
+            let error = error(&format!("{text}\n1 b"));
+            assert!(matches!(error, ClassError::LargeId { line: 1, .. }), "{text}: {error}");
+        }
+        for text in ["-1 a", "0 a 300 0 0", "0 a 0.5 0 0", "0 a #12345678", "0,1 a", "0"] {
             let error = error(&format!("{text}\n1 b"));
             assert!(matches!(error, ClassError::Line(1, _)), "{text}: {error}");
         }

@@ -19,7 +19,6 @@ use crate::data::label_check::check_labels;
 use crate::data::lists::Lists;
 use crate::data::loader::{self, BatchBuilder, ImageCaches, MicroBatch};
 use crate::evaluate::Protocol;
-use crate::interrupt::Interrupted;
 use crate::method::loss;
 use crate::method::schedule::Schedule;
 use crate::method::step::{Learner, StepReport};
@@ -120,8 +119,8 @@ fn take_census(
     lists: &mut Lists,
     resumed: Option<&RunState>,
 ) -> Result<Census> {
-    let skipped = resumed.and_then(|state| state.skipped.as_ref());
-    if let Some(skipped) = skipped {
+    let skipped = resumed.and_then(RunState::skipped);
+    if let Some(skipped) = &skipped {
         lists.skip_unlabeled(skipped)?;
     }
     if skipped.is_some() && !options.accept_changes {
@@ -140,8 +139,8 @@ fn take_census(
         }
     }
     let choices = CensusOptions {
+        config,
         out: &options.census,
-        skip_broken: config.skip_broken,
         labeled_only: skipped.is_some() && !options.accept_changes,
         interrupt: options.monitor.interrupt(),
     };
@@ -149,17 +148,8 @@ fn take_census(
     let start = |images| Progress::new(&bar, "reading", "images", images);
     let census = Census::take(lists, &choices, start, |line| bar.suspend(|| eprintln!("{line}")));
     bar.finish_and_clear();
-    let mut census = match census {
-        Ok(census) => census,
-        Err(error) if error.is::<Interrupted>() => return Err(error),
-        // Ids without a class are also counted over all masks, with the way out.
-        Err(error) => match check_labels(config, lists).map_err(|labels| labels.to_string()) {
-            Err(labels) if labels.contains(&error.to_string()) => bail!(labels),
-            Err(labels) => bail!("{labels}; {error}"),
-            Ok(_) => return Err(error),
-        },
-    };
-    census.skipped.extend(skipped.into_iter().flatten().cloned());
+    let mut census = census?;
+    census.skipped.extend(skipped.into_iter().flatten());
     ensure!(
         census.labeled.pixels.iter().any(|&count| count > 0),
         "no pixel of the labeled images has a class: all are ignored"
@@ -299,7 +289,7 @@ impl Trainer<'_> {
             protocol: self.protocol,
             interrupt: self.options.monitor.interrupt(),
         };
-        let labels = check_labels(self.config, self.lists)?;
+        let labels = check_labels(self.config, self.lists, self.census)?;
         let measured = plan::measure_cost(&self.learner, &images);
         let Some(cost) = unless_interrupted(measured)? else {
             self.log.say("stopped before the first step");

@@ -12,6 +12,7 @@ use tch::Device;
 
 use crate::config::Config;
 use crate::config::resume::{self, changes};
+use crate::data::stored_path::StoredPath;
 use crate::method::prototypes::{PrototypeCounters, PrototypeSettings, Prototypes};
 use crate::method::schedule::Schedule;
 use crate::method::step::Learner;
@@ -52,7 +53,7 @@ pub struct RunState {
     pub data: Option<String>,
     /// Unlabeled images that are left out as they are broken; None if the lists have not been looked at for this run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub skipped: Option<BTreeSet<PathBuf>>,
+    skipped: Option<BTreeSet<StoredPath>>,
 }
 
 /// Writes the state of a learner after `step` steps atomically: a failure keeps the previous state.
@@ -84,7 +85,7 @@ pub fn save(
         config: learner.config.clone(),
         teacher_ready: learner.teacher_ready,
         data,
-        skipped: Some(skipped.clone()),
+        skipped: Some(skipped.iter().cloned().map(StoredPath).collect()),
     };
     let written = atomic::write_folder(folder, &FILES, |folder| -> Result<(), WriteError> {
         versioned::write(&folder.join(POSITION), &state)?;
@@ -98,6 +99,12 @@ pub fn save(
 }
 
 impl RunState {
+    /// Returns the unlabeled images that are left out; None if the lists have not been looked at for this run.
+    pub fn skipped(&self) -> Option<BTreeSet<PathBuf>> {
+        let skipped = self.skipped.as_ref()?;
+        Some(skipped.iter().map(|path| path.0.clone()).collect())
+    }
+
     /// Reads the state of a run with this configuration, but for keys that [change no weight](resume::CHANGE_NO_WEIGHT).
     pub fn read(folder: &Path, config: &Config) -> Result<Self> {
         let path = folder.join(POSITION);

@@ -24,6 +24,7 @@ mod commands;
 mod common;
 #[cfg(test)]
 mod convert;
+mod data_sets;
 #[cfg(test)]
 mod devices;
 #[cfg(test)]
