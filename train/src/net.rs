@@ -11,6 +11,8 @@ use tch::{Device, Kind, Tensor};
 use crate::config::options::Precision;
 use crate::interrupt::Interrupt;
 
+mod tokens;
+
 /// Behavior of BatchNorm and dropout in a forward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForwardMode {
@@ -34,6 +36,8 @@ pub struct Net {
     /// Parameters and buffers by name.
     tensors: BTreeMap<String, Tensor>,
     roles: BTreeMap<String, Role>,
+    /// Start of the names of nodes whose parameters stay as they are.
+    frozen: Option<&'static str>,
     device: Device,
     precision: Precision,
     /// Checked before every node of a forward pass.
@@ -58,6 +62,7 @@ impl Net {
             graph,
             tensors,
             roles,
+            frozen: None,
             device,
             precision: Precision::Float32,
             interrupt: Interrupt::never(),
@@ -75,10 +80,26 @@ impl Net {
             graph: self.graph.clone(),
             tensors,
             roles: self.roles.clone(),
+            frozen: self.frozen,
             device: self.device,
             precision,
             interrupt: self.interrupt.clone(),
         }
+    }
+
+    /// Keeps the parameters and statistics of nodes whose names begin with `prefix` as they are.
+    pub fn freeze(mut self, prefix: &'static str) -> Result<Self> {
+        self.frozen = Some(prefix);
+        for (name, tensor) in &self.tensors {
+            if self.is_frozen(name) {
+                let _ = tensor.f_set_requires_grad(false)?;
+            }
+        }
+        Ok(self)
+    }
+
+    fn is_frozen(&self, name: &str) -> bool {
+        self.frozen.is_some_and(|prefix| name.starts_with(prefix))
     }
 
     /// Makes forward passes fail with [`Interrupted`](crate::interrupt::Interrupted) once the interrupt says so.
@@ -109,7 +130,7 @@ impl Net {
     }
 
     pub fn is_trainable(&self, name: &str) -> bool {
-        self.roles.get(name).is_some_and(|role| role.learns())
+        self.roles.get(name).is_some_and(|role| role.learns()) && !self.is_frozen(name)
     }
 
     /// Returns parameters and buffers by name.
@@ -213,6 +234,7 @@ impl Net {
                 .with_context(|| format!("`{}` reads a value that was freed", node.name))
         };
         let parameter = |part: &str| &self.tensors[&format!("{}.{part}", node.name)];
+        let mode = if self.is_frozen(&node.name) { ForwardMode::Eval } else { mode };
         let output = match &node.op {
             Op::Input => input(0)?.shallow_clone(),
             Op::Normalize { mean, std } => normalize(input(0)?, mean, std)?,
@@ -273,8 +295,54 @@ impl Net {
                 .f_flatten(1, -1)?
                 .f_linear(parameter("weight"), Some(parameter("bias")))?,
             Op::Dropout2d { p } => input(0)?.f_feature_dropout(*p, mode.trains())?,
+            Op::PatchEmbed { out, patch, pixels } => {
+                let image = scale(input(0)?, *patch, *pixels)?;
+                let conv = Conv { kernel: *patch, stride: *patch, ..Conv::new(*out, 1) };
+                self.convolve(&image, parameter("weight"), Some(parameter("bias")), &conv)?
+            }
+            Op::EmbedTokens { grid, .. } => {
+                let part = |role| self.tensors.get(&node.parameter_name(role));
+                let needed =
+                    |role| part(role).with_context(|| format!("`{}` lacks {role:?}", node.name));
+                tokens::embed(
+                    input(0)?,
+                    needed(Role::ClassToken)?,
+                    part(Role::Registers),
+                    needed(Role::Positions)?,
+                    *grid,
+                )?
+            }
+            Op::LayerNorm { eps } => {
+                let owner = node.inputs.get(1).map_or(node, |&owner| self.graph.node(owner));
+                let [weight, bias] = [Role::NormWeight, Role::NormBias]
+                    .map(|role| &self.tensors[&owner.parameter_name(role)]);
+                let width = [node.channels as i64];
+                input(0)?.f_layer_norm(width, Some(weight), Some(bias), *eps, true)?
+            }
+            Op::TokenLinear { .. } => {
+                self.linear(input(0)?, parameter("weight"), parameter("bias"))?
+            }
+            Op::Attention { heads } => {
+                let narrow = self.narrow(input(0)?)?;
+                tokens::attend(&narrow, *heads)?.f_to_kind(Kind::Float)?
+            }
+            Op::Gelu => input(0)?.f_gelu("none")?,
+            Op::LayerScale => input(0)?.f_mul(parameter("gamma"))?,
+            Op::TokenMap { skip } => tokens::map(input(0)?, &input(1)?.size(), *skip)?,
         };
         Ok(output)
+    }
+
+    /// Converts values to the network's precision.
+    fn narrow(&self, values: &Tensor) -> Result<Tensor> {
+        let narrow = self.precision == Precision::Bfloat16;
+        Ok(values.f_to_kind(if narrow { Kind::BFloat16 } else { Kind::Float })?)
+    }
+
+    /// Maps tokens in the network's precision; input and output are 32-bit floats.
+    fn linear(&self, input: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+        let [input, weight, bias] = [input, weight, bias].map(|values| self.narrow(values));
+        Ok(input?.f_linear(&weight?, Some(&bias?))?.f_to_kind(Kind::Float)?)
     }
 
     /// Convolves in the network's precision; input and output are 32-bit floats.
@@ -287,11 +355,9 @@ impl Net {
     ) -> Result<Tensor> {
         let [top, left, bottom, right] = conv.pads.map(|pad| pad as i64);
         let square = |size: usize| [size as i64; 2];
-        let narrow = self.precision == Precision::Bfloat16;
-        let kind = if narrow { Kind::BFloat16 } else { Kind::Float };
-        let input = input.f_to_kind(kind)?;
-        let weight = weight.f_to_kind(kind)?;
-        let bias = bias.map(|bias| bias.f_to_kind(kind)).transpose()?;
+        let input = self.narrow(input)?;
+        let weight = self.narrow(weight)?;
+        let bias = bias.map(|bias| self.narrow(bias)).transpose()?;
         let even = (top, left) == (bottom, right);
         let input =
             if even { input } else { input.f_constant_pad_nd([left, right, top, bottom])? };
@@ -318,6 +384,18 @@ fn normalize(images: &Tensor, mean: &[f64; 3], std: &[f64; 3]) -> Result<Tensor>
     let mut values = images.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?;
     let _ = values.f_sub_(&per_channel(mean)?)?.f_div_(&per_channel(std)?)?;
     Ok(values)
+}
+
+/// Resizes an image so that squares of `pixels` become squares of `patch`; a rest is left out.
+fn scale(image: &Tensor, patch: usize, pixels: usize) -> Result<Tensor> {
+    if patch == pixels {
+        return Ok(image.shallow_clone());
+    }
+    let [patch, pixels] = [patch as i64, pixels as i64];
+    let size = image.size();
+    let [rows, columns] = [size[2] / pixels, size[3] / pixels];
+    let covered = image.f_narrow(2, 0, rows * pixels)?.f_narrow(3, 0, columns * pixels)?;
+    upsample(&covered, [rows * patch, columns * patch], false)
 }
 
 /// Resizes bilinearly to `[height, width]`; a map of one pixel is broadcast, without rounding.

@@ -59,8 +59,7 @@ pub(super) struct Trainer<'a> {
 /// `tensorboard/` and `report.html`.
 pub fn fit(config: &Config, options: &RunOptions) -> Result<RunOutcome> {
     let mut lists = Lists::open(config)?;
-    let arch =
-        Arch::new(config.network, lists.classes.count())?.with_auxiliary(config.auxiliary)?;
+    let arch = config.arch(lists.classes.count())?;
     let graph = arch.graph();
     graph.shapes(config.batch, config.crop, config.crop)?;
     let geometry = Geometry::new(config, &lists.classes)?;
