@@ -11,6 +11,9 @@ use protoseg_models::weights::{self, StateDict, Tensor};
 
 use crate::torch_file;
 
+mod dinov2;
+mod onnx_file;
+
 /// Id of the random stream.
 const INITIAL: u64 = 3;
 /// Standard deviation of the last layers' weights, so small that classes start out equally probable.
@@ -61,13 +64,16 @@ pub fn sharpen(weights: &mut StateDict, graph: &Graph, by: f32) -> Result<()> {
     Ok(())
 }
 
-/// Reads a `.safetensors` file, or a PyTorch file with any other extension.
+/// Reads a `.safetensors` or `.onnx` file, or a PyTorch file with any other extension. Encoders of
+/// DINOv2 get facebookresearch's names.
 pub fn read(path: &Path) -> Result<StateDict> {
-    if path.extension().is_some_and(|extension| extension == "safetensors") {
-        Ok(weights::read(path)?)
-    } else {
-        Ok(torch_file::read(path)?)
-    }
+    let extension = path.extension().and_then(std::ffi::OsStr::to_str);
+    let found = match extension {
+        Some("safetensors") => weights::read(path)?,
+        Some("onnx") => onnx_file::read(path)?,
+        _ => torch_file::read(path)?,
+    };
+    dinov2::rename(found).with_context(|| path.display().to_string())
 }
 
 /// Loads a file into the weights of a network: the whole network, or its whole encoder. Only an ImageNet or auxiliary head

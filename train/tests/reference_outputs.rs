@@ -86,6 +86,23 @@ fn dinov2_equals_its_reference_at_two_sizes() {
     }
 }
 
+#[test]
+fn dinov2_with_published_weights_equals_its_reference_on_a_photograph() {
+    let check = "dinov2_with_published_weights_equals_its_reference_on_a_photograph";
+    let Some(path) = support::real_data(check, "../fixtures/dinov2_s14/outputs.safetensors") else {
+        return;
+    };
+    let expected = tensors(&path);
+    let (graph, outputs) = vit::backbone(vit::SMALL, 0);
+    // The matrices of this file have no names.
+    let weights =
+        pretrained::read(&repository().join(".runtime/weights/dinov2-vits14.onnx")).unwrap();
+    let net = Net::new(graph, &weights, Device::Cpu).unwrap();
+    let (shape, image) = &expected["real.image"];
+    let last = floats(&expected["real.block11"].1);
+    compare(&net, image, [shape[1], shape[2]], &[(outputs.taps[3], &last)]);
+}
+
 fn block(graph: &Graph, index: usize) -> NodeId {
     let named = |part: &str| graph.find(&format!("_blocks.{index}.{part}"));
     named("add").or_else(|| named("_bn2")).unwrap()
