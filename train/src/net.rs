@@ -386,16 +386,16 @@ fn normalize(images: &Tensor, mean: &[f64; 3], std: &[f64; 3]) -> Result<Tensor>
     Ok(values)
 }
 
-/// Resizes an image so that squares of `pixels` become squares of `patch`; a rest is left out.
+/// Resizes an image so that squares of `pixels` become squares of `patch`; positions follow from
+/// the ratio of the two, not from the rounded size.
 fn scale(image: &Tensor, patch: usize, pixels: usize) -> Result<Tensor> {
     if patch == pixels {
         return Ok(image.shallow_clone());
     }
-    let [patch, pixels] = [patch as i64, pixels as i64];
     let size = image.size();
-    let [rows, columns] = [size[2] / pixels, size[3] / pixels];
-    let covered = image.f_narrow(2, 0, rows * pixels)?.f_narrow(3, 0, columns * pixels)?;
-    upsample(&covered, [rows * patch, columns * patch], false)
+    let scaled = [size[2], size[3]].map(|length| length * patch as i64 / pixels as i64);
+    let factor = patch as f64 / pixels as f64;
+    Ok(image.f_upsample_bilinear2d(scaled, false, factor, factor)?)
 }
 
 /// Resizes bilinearly to `[height, width]`; a map of one pixel is broadcast, without rounding.
