@@ -123,6 +123,10 @@ pub struct Config {
     pub optimizer: UpdateRule,
     /// Keeps the encoder's weights as they are: only the head is trained.
     pub freeze_encoder: bool,
+    /// Gigabytes of disk for outputs of a frozen encoder, in the folder `features` of the run: an
+    /// image that comes again, mirrored or not, does not run through it again. 0 keeps none.
+    #[schemars(range(min = 0, max = 10_000))]
+    pub feature_cache_gb: f64,
     /// Initial learning rate of the encoder. It decays as (1 - step / steps)^0.9.
     #[schemars(range(min = 0, max = 10))]
     pub learning_rate: f64,
@@ -347,6 +351,7 @@ impl Default for Config {
             precision: Precision::Float32,
             optimizer: UpdateRule::Sgd,
             freeze_encoder: false,
+            feature_cache_gb: 10.0,
             learning_rate: 0.0,
             learning_rate_for: None,
             head_multiplier: 1.0,

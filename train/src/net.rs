@@ -1,16 +1,20 @@
 //! Interpreter of network graphs on libtorch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use protoseg_models::analysis::Role;
 use protoseg_models::graph::{Conv, Graph, Node, NodeId, Op, Tag};
 use protoseg_models::weights::{self, StateDict};
+use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
 use crate::config::options::Precision;
 use crate::interrupt::Interrupt;
+use feature_cache::FeatureCache;
 
+pub mod feature_cache;
 mod tokens;
 
 /// Behavior of BatchNorm and dropout in a forward pass.
@@ -38,6 +42,8 @@ pub struct Net {
     roles: BTreeMap<String, Role>,
     /// Start of the names of nodes whose parameters stay as they are.
     frozen: Option<&'static str>,
+    /// Outputs of the frozen nodes, if they are kept.
+    cache: Option<FeatureCache>,
     device: Device,
     precision: Precision,
     /// Checked before every node of a forward pass.
@@ -63,6 +69,7 @@ impl Net {
             tensors,
             roles,
             frozen: None,
+            cache: None,
             device,
             precision: Precision::Float32,
             interrupt: Interrupt::never(),
@@ -81,6 +88,7 @@ impl Net {
             tensors,
             roles: self.roles.clone(),
             frozen: self.frozen,
+            cache: self.cache.clone().filter(|_| precision == self.precision),
             device: self.device,
             precision,
             interrupt: self.interrupt.clone(),
@@ -95,6 +103,24 @@ impl Net {
                 let _ = tensor.f_set_requires_grad(false)?;
             }
         }
+        Ok(self)
+    }
+
+    /// Keeps outputs of the frozen nodes in a folder, of at most `limit` bytes.
+    pub fn with_feature_cache(mut self, folder: &Path, limit: u64) -> Result<Self> {
+        let mut digest = Sha256::new();
+        digest.update(format!("{:?}", self.precision));
+        for (name, tensor) in self.tensors.iter().filter(|(name, _)| self.is_frozen(name)) {
+            digest.update(name);
+            for value in from_torch(tensor)?.data {
+                digest.update(value.to_le_bytes());
+            }
+        }
+        // The same weights give other values in another graph, with other patches.
+        for node in self.graph.nodes().iter().filter(|node| self.is_frozen(&node.name)) {
+            digest.update(format!("{}{:?}", node.name, node.op));
+        }
+        self.cache = Some(FeatureCache::open(folder, digest.finalize().into(), limit)?);
         Ok(self)
     }
 
@@ -150,7 +176,47 @@ impl Net {
         mode: ForwardMode,
         wanted: &[NodeId],
     ) -> Result<Vec<Tensor>> {
-        self.forward_observed(images, mode, wanted, |_, _| Ok(()))
+        let known = self.frozen_outputs(images, wanted)?;
+        self.run(images, mode, wanted, known, |_, _| Ok(()))
+    }
+
+    /// Returns the outputs of frozen nodes that others read, from the cache; none without a cache.
+    fn frozen_outputs(
+        &self,
+        images: &Tensor,
+        wanted: &[NodeId],
+    ) -> Result<BTreeMap<NodeId, Tensor>> {
+        let Some(cache) = &self.cache else { return Ok(BTreeMap::new()) };
+        let frozen = |id: NodeId| self.is_frozen(&self.graph.node(id).name);
+        let read = self.graph.nodes().iter().filter(|node| !self.is_frozen(&node.name));
+        let ends: BTreeSet<NodeId> = read
+            .flat_map(|node| node.inputs.iter().copied())
+            .chain(wanted.iter().copied())
+            .filter(|&id| frozen(id))
+            .collect();
+        let ends: Vec<NodeId> = ends.into_iter().collect();
+        let size = images.size();
+        let shapes = self.graph.shapes(1, size[1] as usize, size[2] as usize)?;
+        let shapes: Vec<Vec<i64>> = ends
+            .iter()
+            .map(|id| shapes[id.0].iter().map(|&length| length as i64).collect())
+            .collect();
+        let _guard = tch::no_grad_guard();
+        let mut outputs: Vec<Vec<Tensor>> = ends.iter().map(|_| Vec::new()).collect();
+        for index in 0..size[0] {
+            self.interrupt.check()?;
+            let image = images.f_narrow(0, index, 1)?;
+            let compute =
+                || self.run(&image, ForwardMode::Eval, &ends, BTreeMap::new(), |_, _| Ok(()));
+            let found = cache.outputs(&image, &shapes, self.device, compute)?;
+            for (outputs, found) in outputs.iter_mut().zip(found) {
+                outputs.push(found);
+            }
+        }
+        ends.into_iter()
+            .zip(outputs)
+            .map(|(id, parts)| Ok((id, Tensor::f_cat(&parts, 0)?)))
+            .collect()
     }
 
     /// Like [`Net::forward`]; `seen` gets the value of every node up to the last wanted one, in order. Values are freed as in
@@ -160,8 +226,22 @@ impl Net {
         images: &Tensor,
         mode: ForwardMode,
         wanted: &[NodeId],
+        seen: impl FnMut(NodeId, &Tensor) -> Result<()>,
+    ) -> Result<Vec<Tensor>> {
+        self.run(images, mode, wanted, BTreeMap::new(), seen)
+    }
+
+    /// Computes nodes up to the last wanted one; with `known` outputs of frozen nodes, no other
+    /// frozen node.
+    fn run(
+        &self,
+        images: &Tensor,
+        mode: ForwardMode,
+        wanted: &[NodeId],
+        mut known: BTreeMap<NodeId, Tensor>,
         mut seen: impl FnMut(NodeId, &Tensor) -> Result<()>,
     ) -> Result<Vec<Tensor>> {
+        let skips_frozen = !known.is_empty();
         let mut readers = vec![0_usize; self.graph.nodes().len()];
         for id in wanted.iter().chain(self.graph.nodes().iter().flat_map(|node| &node.inputs)) {
             readers[id.0] += 1;
@@ -172,6 +252,11 @@ impl Net {
             self.interrupt.check()?;
             let value = if id == self.graph.input() {
                 images.shallow_clone()
+            } else if let Some(value) = known.remove(&id) {
+                value
+            } else if skips_frozen && self.is_frozen(&node.name) {
+                values.push(None);
+                continue;
             } else if let Some(value) = self.overwrite(node, &mut values, &readers)? {
                 value
             } else {

@@ -36,6 +36,9 @@ use crate::run::warmup_end::WarmupEnd;
 use crate::run::{RunOptions, RunOutcome};
 use crate::{net, pretrained};
 
+/// Folder of a frozen encoder's outputs.
+const FEATURES: &str = "features";
+
 /// A run under way.
 pub(super) struct Trainer<'a> {
     pub(super) config: &'a Config,
@@ -87,6 +90,7 @@ pub fn fit(config: &Config, options: &RunOptions) -> Result<RunOutcome> {
             Learner::new(config, schedule, &graph, &weights, options.device)?
         }
     };
+    let learner = with_feature_cache(learner, options)?;
     let mut trainer = Trainer {
         config,
         options,
@@ -104,6 +108,22 @@ pub fn fit(config: &Config, options: &RunOptions) -> Result<RunOutcome> {
     let outcome = explain_out_of_memory(trainer.train(first), Phase::Steps);
     trainer.log.finish();
     outcome
+}
+
+/// Keeps outputs of a frozen encoder beside what has been read of the images.
+fn with_feature_cache<'a>(learner: Learner<'a>, options: &RunOptions) -> Result<Learner<'a>> {
+    let Config { freeze_encoder, feature_cache_gb, .. } = *learner.config;
+    if !freeze_encoder || feature_cache_gb == 0.0 {
+        return Ok(learner);
+    }
+    let folder = options.census.join(FEATURES);
+    let limit = (feature_cache_gb * 1e9) as u64;
+    let Learner { student, teacher, .. } = learner;
+    Ok(Learner {
+        student: student.with_feature_cache(&folder, limit)?,
+        teacher: teacher.with_feature_cache(&folder, limit)?,
+        ..learner
+    })
 }
 
 fn schedule(config: &Config, lists: &Lists) -> Result<Schedule> {
