@@ -124,6 +124,17 @@ impl Net {
         Ok(self)
     }
 
+    /// Shares the kept outputs of a network with the same frozen nodes.
+    pub fn sharing_cache(mut self, other: &Self) -> Self {
+        self.cache.clone_from(&other.cache);
+        self
+    }
+
+    /// True if outputs of frozen nodes are kept.
+    pub fn has_cache(&self) -> bool {
+        self.cache.is_some()
+    }
+
     fn is_frozen(&self, name: &str) -> bool {
         self.frozen.is_some_and(|prefix| name.starts_with(prefix))
     }

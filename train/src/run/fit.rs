@@ -90,7 +90,7 @@ pub fn fit(config: &Config, options: &RunOptions) -> Result<RunOutcome> {
             Learner::new(config, schedule, &graph, &weights, options.device)?
         }
     };
-    let learner = with_feature_cache(learner, options)?;
+    let learner = with_feature_cache(learner, options, &census)?;
     let mut trainer = Trainer {
         config,
         options,
@@ -110,10 +110,29 @@ pub fn fit(config: &Config, options: &RunOptions) -> Result<RunOutcome> {
     outcome
 }
 
-/// Keeps outputs of a frozen encoder beside what has been read of the images.
-fn with_feature_cache<'a>(learner: Learner<'a>, options: &RunOptions) -> Result<Learner<'a>> {
-    let Config { freeze_encoder, feature_cache_gb, .. } = *learner.config;
+/// Keeps outputs of a frozen encoder beside what has been read of the images, if images come again.
+fn with_feature_cache<'a>(
+    learner: Learner<'a>,
+    options: &RunOptions,
+    census: &Census,
+) -> Result<Learner<'a>> {
+    let Config { freeze_encoder, feature_cache_gb, crop, scale, .. } = *learner.config;
     if !freeze_encoder || feature_cache_gb == 0.0 {
+        return Ok(learner);
+    }
+    let fits = |size: &[usize; 2]| size.iter().all(|&side| side <= crop);
+    let changes = [
+        (scale != [1.0, 1.0], "`scale` is not [1.0, 1.0]"),
+        (!census.labeled.sizes.iter().all(fits), "images are larger than `crop`"),
+        (learner.config.labeled_photometric, "`labeled_photometric` changes their colors"),
+    ];
+    let changes: Vec<&str> =
+        changes.iter().filter(|(changes, _)| *changes).map(|&(_, why)| why).collect();
+    if !changes.is_empty() {
+        eprintln!(
+            "note: every crop runs through the frozen encoder, as no crop comes twice: {}",
+            changes.join(", ")
+        );
         return Ok(learner);
     }
     let folder = options.census.join(FEATURES);
