@@ -78,6 +78,7 @@ pub fn prepare(
     };
     let files = network(&mut checkpoint, options)
         .and_then(Network::fold_batch_norm)
+        .and_then(Network::fold_layer_scale)
         .and_then(Network::merge_affine)
         .and_then(|network| emit_all(&network, checkpoint.calibration.as_ref(), &model, options))
         .with_context(|| checkpoint_folder.display().to_string())?;

@@ -35,6 +35,9 @@ use crate::run::warmup_end::WarmupEnd;
 use crate::run::{RunOptions, RunOutcome};
 use crate::{net, pretrained};
 
+/// Folder of a frozen encoder's outputs.
+const FEATURES: &str = "features";
+
 /// A run under way.
 pub(super) struct Trainer<'a> {
     pub(super) config: &'a Config,
@@ -58,8 +61,7 @@ pub(super) struct Trainer<'a> {
 /// `tensorboard/` and `report.html`.
 pub fn fit(config: &Config, options: &RunOptions) -> Result<RunOutcome> {
     let mut lists = Lists::open(config)?;
-    let arch =
-        Arch::new(config.network, lists.classes.count())?.with_auxiliary(config.auxiliary)?;
+    let arch = config.arch(lists.classes.count())?;
     let graph = arch.graph();
     graph.shapes(config.batch, config.crop, config.crop)?;
     let geometry = Geometry::new(config, &lists.classes)?;
@@ -87,6 +89,7 @@ pub fn fit(config: &Config, options: &RunOptions) -> Result<RunOutcome> {
             Learner::new(config, schedule, &graph, &weights, options.device)?
         }
     };
+    let learner = with_feature_cache(learner, options, &census)?;
     let mut trainer = Trainer {
         config,
         options,
@@ -104,6 +107,41 @@ pub fn fit(config: &Config, options: &RunOptions) -> Result<RunOutcome> {
     let outcome = explain_out_of_memory(trainer.train(first), Phase::Steps);
     trainer.log.finish();
     outcome
+}
+
+/// Keeps outputs of a frozen encoder beside what has been read of the images, if images come again.
+fn with_feature_cache<'a>(
+    learner: Learner<'a>,
+    options: &RunOptions,
+    census: &Census,
+) -> Result<Learner<'a>> {
+    let Config { freeze_encoder, feature_cache_gb, crop, scale, .. } = *learner.config;
+    if !freeze_encoder || feature_cache_gb == 0.0 {
+        return Ok(learner);
+    }
+    let fits = |size: &[usize; 2]| size.iter().all(|&side| side <= crop);
+    let changes = [
+        (scale != [1.0, 1.0], "`scale` is not [1.0, 1.0]"),
+        (!census.labeled.sizes.iter().all(fits), "images are larger than `crop`"),
+        (learner.config.labeled_photometric, "`labeled_photometric` changes their colors"),
+    ];
+    let changes: Vec<&str> =
+        changes.iter().filter(|(changes, _)| *changes).map(|&(_, why)| why).collect();
+    if !changes.is_empty() {
+        eprintln!(
+            "note: every crop runs through the frozen encoder, as no crop comes twice: {}",
+            changes.join(", ")
+        );
+        return Ok(learner);
+    }
+    let folder = options.census.join(FEATURES);
+    let limit = (feature_cache_gb * 1e9) as u64;
+    let Learner { student, teacher, .. } = learner;
+    Ok(Learner {
+        student: student.with_feature_cache(&folder, limit)?,
+        teacher: teacher.with_feature_cache(&folder, limit)?,
+        ..learner
+    })
 }
 
 fn schedule(config: &Config, lists: &Lists) -> Result<Schedule> {

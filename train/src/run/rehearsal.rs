@@ -73,8 +73,8 @@ impl Rehearsal<'_> {
     /// peak memory of the process.
     pub fn measure(&self) -> Result<PhaseCosts> {
         // Saving copies the networks and the momentum to main memory.
-        let Learner { student, teacher, sgd, .. } = self.trial;
-        drop(black_box([student.state_dict()?, teacher.state_dict()?, sgd.state_dict()?]));
+        let Learner { student, teacher, optimizer, .. } = self.trial;
+        drop(black_box([student.state_dict()?, teacher.state_dict()?, optimizer.state_dict()?]));
         let mut memory = memory::peak();
         Ok(PhaseCosts {
             scoring: rehearse(Phase::Scoring, &mut memory, || self.scoring())?,

@@ -67,7 +67,7 @@ pub fn save(
 ) -> Result<()> {
     let student = learner.student.state_dict()?;
     ensure_finite(&student)?;
-    let mut files = vec![(STUDENT, student), (VELOCITY, learner.sgd.state_dict()?)];
+    let mut files = vec![(STUDENT, student), (VELOCITY, learner.optimizer.state_dict()?)];
     if learner.teacher_ready {
         files.push((TEACHER, learner.teacher.state_dict()?));
     }
@@ -141,14 +141,16 @@ impl RunState {
         let teacher = folder.join(TEACHER);
         if teacher.is_file() {
             let teacher = Net::new(graph.clone(), &weights::read(&teacher)?, device)?;
-            learner.teacher = teacher.with_precision(config.precision);
+            let teacher = teacher.with_precision(config.precision);
+            learner.teacher =
+                if config.freeze_encoder { teacher.freeze("encoder.")? } else { teacher };
             learner.teacher_ready = true;
         }
         if self.step > 0 {
             let path = folder.join(VELOCITY);
             let velocity = weights::read(&path)?;
             learner
-                .sgd
+                .optimizer
                 .load(&velocity, &learner.student)
                 .with_context(|| path.display().to_string())?;
         }
