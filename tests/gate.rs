@@ -231,6 +231,23 @@ fn wrong_ranges_are_found_even_if_one_class_fills_the_probe() {
         succeed(export(&checkpoint, &bundle).args(["--precision", "fp32,int8", "--no-check"]));
         let (gate, report) = second_gate(&bundle);
         assert_eq!((gate.verdict, gate.labels_equal), (verdict, Some(1.0)), "{report}");
+        // The fp32 file is exported whatever becomes of the other.
+        let apart = place.join("apart");
+        let output =
+            export(&checkpoint, &apart).args(["--precision", "fp32,int8"]).output().unwrap();
+        let message = String::from_utf8_lossy(&output.stderr);
+        let failed = verdict == Verdict::Failed;
+        assert_eq!(output.status.code(), Some(i32::from(failed)), "{message}");
+        assert_eq!(message.contains("model.int8.onnx did not pass the check"), failed, "{message}");
+        let manifest = Manifest::read(&apart).unwrap().value;
+        assert_eq!(
+            (manifest.files.len(), manifest.gate.len()),
+            if failed { (1, 1) } else { (2, 2) }
+        );
+        assert!(
+            apart.join("model.onnx").exists() && apart.join("model.int8.onnx").exists() != failed
+        );
+        succeed(program("protoseg").arg("check").arg(&apart));
     }
     // int8 alone cannot be judged, and the message says what is missing.
     let (checkpoint, bundle) = (root.path().join("sound/checkpoint"), root.path().join("alone"));

@@ -4,7 +4,7 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
-use protoseg_models::arch::Preset;
+use protoseg_models::arch::{Preset, vit};
 use support::{program, succeed};
 
 /// Exports a random checkpoint of a preset.
@@ -23,6 +23,10 @@ fn bundle(preset: Preset, folder: &Path) -> PathBuf {
 #[test]
 fn every_network_agrees_with_libtorch_at_two_sizes() {
     for preset in Preset::ALL {
+        // The other transformers differ in width and depth alone.
+        if preset.vit().is_some_and(|scaling| scaling != vit::SMALL) {
+            continue;
+        }
         let folder = tempfile::tempdir().unwrap();
         let bundle = bundle(preset, folder.path());
         let report = succeed(program("protoseg").arg("check").arg(&bundle));

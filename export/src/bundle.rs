@@ -18,8 +18,9 @@ use protoseg_models::classes::IGNORE_INDEX;
 use protoseg_models::digest;
 use protoseg_models::gate::GateLimits;
 use protoseg_models::graph::{Graph, NodeId, Tag};
+use protoseg_models::reading::ImageReading;
 use protoseg_models::variant::{FrameSpec, ModelKind, Precision, Variant};
-use protoseg_models::window::{Blend, LogitGrid, Tiling};
+use protoseg_models::window::{Blend, LogitGrid, Tiling, Window};
 
 use crate::network::{Network, PixelOutput};
 use crate::onnx::LOGITS;
@@ -49,11 +50,13 @@ pub struct PreparedBundle {
     manifest: Manifest,
     triton: Option<(triton::TritonName, LinkMode)>,
     external_from: u64,
+    /// How training read image files.
+    trained: ImageReading,
 }
 
 /// Writes the bundle of a checkpoint folder. Replaces an older bundle, and refuses other folders.
 pub fn write(checkpoint_folder: &Path, out: &Path, options: &ExportOptions) -> Result<Manifest> {
-    prepare(checkpoint_folder, out, options)?.write(|_, _| Ok(()))
+    prepare(checkpoint_folder, out, options)?.write(|_, _| Ok(Vec::new()))
 }
 
 /// Makes the bundle of a checkpoint folder, all but writing it. Refuses other folders than new ones,
@@ -66,6 +69,7 @@ pub fn prepare(
     options.check()?;
     let mut checkpoint = Checkpoint::read(checkpoint_folder)?;
     let place = bundle_output::resolve(out, checkpoint_folder)?;
+    let trained = checkpoint.header.reading;
     let mut model = model(&checkpoint.header, options)?;
     model.weights_sha256 = Some(Checkpoint::weights_digest(checkpoint_folder)?);
     let triton = match options.triton {
@@ -74,6 +78,7 @@ pub fn prepare(
     };
     let files = network(&mut checkpoint, options)
         .and_then(Network::fold_batch_norm)
+        .and_then(Network::fold_layer_scale)
         .and_then(Network::merge_affine)
         .and_then(|network| emit_all(&network, checkpoint.calibration.as_ref(), &model, options))
         .with_context(|| checkpoint_folder.display().to_string())?;
@@ -83,6 +88,7 @@ pub fn prepare(
         let path = checkpoint_folder.join(bundle::PROBE);
         Some(std::fs::read(&path).with_context(|| path.display().to_string())?)
     };
+    let window = window_reason(&checkpoint.header, model.window, options);
     let manifest = Manifest {
         version: Manifest::VERSION.to_owned(),
         model,
@@ -91,13 +97,15 @@ pub fn prepare(
         reference: ProbeReference::Libtorch,
         provenance: Provenance {
             command: options.command.clone(),
+            window: Some(window),
             protoseg: env!("CARGO_PKG_VERSION").to_owned(),
         },
         metrics: checkpoint.metrics,
         gate: Vec::new(),
     };
     let external_from = options.external_from.unwrap_or(EXTERNAL_FROM);
-    Ok(PreparedBundle { out: out.into(), place, files, probe, manifest, triton, external_from })
+    let out = out.into();
+    Ok(PreparedBundle { out, place, files, probe, manifest, triton, external_from, trained })
 }
 
 impl PreparedBundle {
@@ -106,10 +114,30 @@ impl PreparedBundle {
         self.probe.is_some()
     }
 
+    /// Says where image files will be read in another way than in training; None where they are not.
+    pub fn other_reading(&self) -> Option<String> {
+        let (trained, read) = (self.trained, self.manifest.model.reading);
+        (read != trained).then(|| {
+            format!(
+                "the bundle reads image files by {read}, and training read its own {}: right where the files themselves differ so",
+                if trained.is_default() { "as they say".to_owned() } else { format!("by {trained}") }
+            )
+        })
+    }
+
+    /// Says which windows are the default, and why.
+    pub fn window_reason(&self) -> &str {
+        self.manifest.provenance.window.as_deref().unwrap_or_default()
+    }
+
     /// Writes a hidden folder, hands it with its manifest to `judge`, and puts it into place, in
-    /// exchange for an older bundle. On an error nothing changes.
-    pub fn write(self, judge: impl FnOnce(&Path, &Manifest) -> Result<()>) -> Result<Manifest> {
-        let Self { out, place, files, probe, mut manifest, triton, external_from } = self;
+    /// exchange for an older bundle, without the files that `judge` names. On an error nothing
+    /// changes.
+    pub fn write(
+        self,
+        judge: impl FnOnce(&Path, &Manifest) -> Result<Vec<String>>,
+    ) -> Result<Manifest> {
+        let Self { out, place, files, probe, mut manifest, triton, external_from, .. } = self;
         let mut known = bundle_output::replaceable_names(&place, &manifest);
         known.extend(files.iter().flat_map(|file| [file.name.clone(), external_data(&file.name)]));
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
@@ -118,23 +146,51 @@ impl PreparedBundle {
                 let written = file.write(folder, external_from);
                 manifest.files.extend(written.with_context(|| format!("the file {}", file.name))?);
             }
-            if let Some((name, mode)) = &triton {
-                // Logits need postprocessing in the client, so a frame file comes first.
-                let is_frame = |file: &&ModelFile| file.variant.kind == ModelKind::Frame;
-                let frame = manifest.files.iter().find(is_frame);
-                if let Some(file) = frame.or(manifest.files.first()) {
-                    triton::write(folder, name, &manifest.model, file, *mode)?;
-                }
-            }
+            let write_triton = |manifest: &Manifest| match &triton {
+                Some((name, mode)) => match triton::served(manifest) {
+                    Some(file) => triton::write(folder, name, &manifest.model, file, *mode),
+                    None => Ok(()),
+                },
+                None => Ok(()),
+            };
+            write_triton(&manifest)?;
             if let Some(probe) = &probe {
                 atomic::write(&folder.join(bundle::PROBE), probe)?;
             }
             manifest.write(folder)?;
-            judge(folder, &manifest)
+            let left_out = judge(folder, &manifest)?;
+            if !left_out.is_empty() {
+                leave_out(folder, &mut manifest, &left_out)?;
+                write_triton(&manifest)?;
+            }
+            Ok(())
         })
         .with_context(|| format!("{} could not be written", out.display()))?;
         Ok(manifest)
     }
+}
+
+/// Removes files from a bundle's folder and its manifest, which keeps what a check has recorded of
+/// the others, and the Triton repository, which may hold one of them.
+fn leave_out(folder: &Path, manifest: &mut Manifest, names: &[String]) -> Result<()> {
+    *manifest = Manifest::read(folder)?.value;
+    manifest.files.retain(|file| !names.contains(&file.file));
+    manifest.gate.retain(|result| !names.contains(&result.file));
+    manifest.write(folder)?;
+    for name in names {
+        for name in [name.clone(), taps_file_name(name)] {
+            for path in [folder.join(external_data(&name)), folder.join(&name)] {
+                if path.exists() {
+                    std::fs::remove_file(&path).with_context(|| path.display().to_string())?;
+                }
+            }
+        }
+    }
+    let triton = folder.join(bundle::TRITON);
+    if triton.exists() {
+        std::fs::remove_dir_all(&triton).with_context(|| triton.display().to_string())?;
+    }
+    Ok(())
 }
 
 /// Describes the model, except for the digest of its weights.
@@ -164,8 +220,31 @@ fn model(header: &CheckpointHeader, options: &ExportOptions) -> Result<Model> {
         arch: Some(header.arch),
         blend: Blend::Ramp,
         weights_sha256: None,
-        reading: header.reading,
+        reading: header.reading.overlaid(options.reading()),
     })
+}
+
+/// Says which windows are the default and why, and how to compare them with the others.
+fn window_reason(
+    header: &CheckpointHeader,
+    window: Option<Window>,
+    options: &ExportOptions,
+) -> String {
+    let trained = Tiling::from(header.window);
+    let origin = match options.window {
+        Some(asked) if asked != trained => format!("as --window says; training scored {trained}"),
+        Some(_) => "as --window says and as training scored".to_owned(),
+        None => "as training scored".to_owned(),
+    };
+    match window {
+        Some(Window { size, stride }) => format!(
+            "windows of {size}:{stride}, {origin}; whole images take more memory and less time where windows overlap: compare \
+             `protoseg eval --window whole`"
+        ),
+        None => format!(
+            "whole images, {origin}; where they do not fit into memory, --window SIZE:STRIDE at export or at a run divides them"
+        ),
+    }
 }
 
 /// Returns the inference network with logits and the further outputs of model files.

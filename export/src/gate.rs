@@ -9,6 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use protoseg_models::bundle::{Manifest, ModelFile};
+use protoseg_models::gate::Verdict;
+use protoseg_models::variant::{ModelKind, Precision};
 use protoseg_program::sibling::{self, SiblingError};
 use protoseg_program::signals::StopSignals;
 
@@ -54,6 +57,19 @@ pub(crate) enum Stop {
         .0.display()
     )]
     Failed(PathBuf),
+    #[error(
+        "{failed} did not pass the check and was left out; {} has {kept}. --float-above 0.02 keeps more values of 8-bit files in \
+         floats, and --no-check writes all for inspection",
+        out.display()
+    )]
+    LeftOut {
+        /// The bundle.
+        out: PathBuf,
+        /// Files that failed.
+        failed: String,
+        /// Files of the bundle.
+        kept: String,
+    },
     /// That of `protoseg check`, which has printed its error, or of a signal.
     #[error("exit status {0}")]
     Status(u8),
@@ -63,10 +79,40 @@ impl Stop {
     pub(crate) fn exit_status(&self) -> u8 {
         match self {
             Self::NoChecker(_) => 2,
-            Self::Failed(_) => 1,
+            Self::Failed(_) | Self::LeftOut { .. } => 1,
             Self::Status(status) => *status,
         }
     }
+}
+
+/// Result of a check that does not stop the export.
+#[derive(Debug, Default)]
+pub(crate) struct Judgement {
+    /// Lines of the report.
+    pub(crate) lines: String,
+    /// Names of the files to leave out.
+    pub(crate) failed: Vec<String>,
+}
+
+/// Files that failed, with the frame files of their precision; None where nothing failed by itself,
+/// no file with logits is left, or the fp32 file failed, by which the others are measured.
+fn failed_apart(manifest: &Manifest) -> Option<Vec<String>> {
+    let failed = |file: &ModelFile| {
+        let result = manifest.gate.iter().find(|result| result.file == file.file);
+        result.is_some_and(|result| result.verdict == Verdict::Failed)
+    };
+    let logits = || manifest.files.iter().filter(|file| file.variant.kind == ModelKind::Logits);
+    let is_reference = |file: &&ModelFile| file.variant.precision == Precision::Fp32;
+    if logits().filter(is_reference).any(failed) || logits().all(failed) {
+        return None;
+    }
+    let is_bad_frame = |file: &ModelFile| {
+        let own = |other: &&ModelFile| other.variant.precision == file.variant.precision;
+        file.variant.kind == ModelKind::Frame && logits().filter(own).any(failed)
+    };
+    let out = manifest.files.iter().filter(|file| failed(file) || is_bad_frame(file));
+    let names: Vec<String> = out.map(|file| file.file.clone()).collect();
+    (!names.is_empty()).then_some(names)
 }
 
 /// `protoseg check` with its options, all but the folder.
@@ -101,10 +147,15 @@ fn joined(name: &str, value: impl Into<OsString>) -> OsString {
 }
 
 impl Gate {
-    /// Checks a folder that `out` will name, and records the results in its manifest. Returns the
-    /// lines of the report if the bundle passes, and prints them if it fails. Ends early after a
-    /// signal.
-    pub(crate) fn judge(self, folder: &Path, out: &Path, signals: &StopSignals) -> Result<String> {
+    /// Checks a folder that `out` will name, and records the results in its manifest. Files that fail
+    /// are left out where files with logits are left that need none of them; else the whole bundle
+    /// fails, and the lines of the report are printed. Ends early after a signal.
+    pub(crate) fn judge(
+        self,
+        folder: &Path,
+        out: &Path,
+        signals: &StopSignals,
+    ) -> Result<Judgement> {
         let Self(mut command) = self;
         let program = command.get_program().display().to_string();
         command.arg(joined("--exported-as=", out)).arg(folder).stdout(Stdio::piped());
@@ -129,11 +180,14 @@ impl Gate {
         }
         let lines = lines.with_context(|| program.clone())?;
         match status.code() {
-            Some(0) => Ok(lines),
-            Some(1) if !lines.is_empty() => {
-                crate::print(&lines)?;
-                Err(Stop::Failed(out.into()).into())
-            }
+            Some(0) => Ok(Judgement { lines, failed: Vec::new() }),
+            Some(1) if !lines.is_empty() => match failed_apart(&Manifest::read(folder)?.value) {
+                Some(failed) => Ok(Judgement { lines, failed }),
+                None => {
+                    crate::print(&lines)?;
+                    Err(Stop::Failed(out.into()).into())
+                }
+            },
             Some(code) => Err(Stop::Status(code as u8).into()),
             None => bail!("{program} was killed by a signal"),
         }

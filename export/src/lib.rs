@@ -21,6 +21,7 @@
 //! **Invariant:** nothing here depends on libtorch or ONNX Runtime, and a checkpoint gives the same
 //! `.onnx` bytes on every machine.
 
+mod bicubic;
 pub mod bundle;
 mod network;
 pub mod onnx;

@@ -16,7 +16,7 @@ use protoseg_models::errors::error_chain;
 use protoseg_program::manual;
 use protoseg_program::signals::StopSignals;
 
-use gate::{CheckOptions, Stop};
+use gate::{CheckOptions, Judgement, Stop};
 
 /// Export a trained segmentor as an ONNX bundle.
 ///
@@ -64,7 +64,12 @@ fn run(Arguments { checkpoint, out, options, check }: Arguments) -> Result<()> {
     let gate = check.gate()?;
     atomic::recover(&out).with_context(|| out.display().to_string())?;
     let tuned = out.join(TUNING).is_file();
+    let mut left_out = None;
     let bundle = bundle::prepare(&checkpoint, &out, &options)?;
+    let window = bundle.window_reason().to_owned();
+    if let Some(other) = bundle.other_reading() {
+        eprintln!("note: {other}");
+    }
     match gate {
         None => {
             if !bundle.has_probe() {
@@ -72,7 +77,8 @@ fn run(Arguments { checkpoint, out, options, check }: Arguments) -> Result<()> {
                     "warning: the checkpoint has no probe, so `protoseg check` has nothing to compare with"
                 );
             }
-            report(&bundle.write(|_, _| Ok(()))?, &out)?;
+            report(&bundle.write(|_, _| Ok(Vec::new()))?, &out)?;
+            println_result(&window)?;
         }
         Some(_) if !bundle.has_probe() => {
             return Err(anyhow!(
@@ -82,13 +88,24 @@ fn run(Arguments { checkpoint, out, options, check }: Arguments) -> Result<()> {
         }
         Some(gate) => {
             let signals = StopSignals::catch()?;
-            let mut lines = String::new();
-            bundle.write(|folder, manifest| {
+            let mut judgement = Judgement::default();
+            let manifest = bundle.write(|folder, manifest| {
                 report(manifest, folder)?;
-                lines = gate.judge(folder, &out, &signals)?;
-                Ok(())
+                println_result(&window)?;
+                judgement = gate.judge(folder, &out, &signals)?;
+                Ok(judgement.failed.clone())
             })?;
-            print(&lines)?;
+            print(&judgement.lines)?;
+            left_out = (!judgement.failed.is_empty()).then(|| Stop::LeftOut {
+                out: out.clone(),
+                failed: judgement.failed.join(", "),
+                kept: manifest
+                    .files
+                    .iter()
+                    .map(|file| file.file.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            });
         }
     }
     if tuned {
@@ -96,7 +113,12 @@ fn run(Arguments { checkpoint, out, options, check }: Arguments) -> Result<()> {
             "warning: the tuning of the older bundle was removed with it; run `protoseg tune` again"
         );
     }
-    Ok(())
+    left_out.map_or(Ok(()), |stop| Err(stop.into()))
+}
+
+/// Writes a line to the standard output.
+fn println_result(line: &str) -> Result<()> {
+    print(&format!("{line}\n"))
 }
 
 /// Writes text to the standard output.

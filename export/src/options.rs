@@ -7,6 +7,7 @@ use std::str::FromStr;
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use protoseg_models::bundle::Model;
+use protoseg_models::reading::{Channels, ImageReading, SampleRange};
 use protoseg_models::variant::FrameSpec;
 use protoseg_models::window::{MIN_SIDE, Tiling, WindowPlan};
 
@@ -89,6 +90,21 @@ pub struct ExportOptions {
     #[arg(long)]
     pub taps: bool,
 
+    /// Channels that programs take of image files, such as 3,2,1 of a satellite's bands, color,
+    /// alpha-black or alpha-white [default: those of training]
+    #[arg(long, value_name = "CHANNELS", help_heading = "Reading images")]
+    pub channels: Option<Channels>,
+
+    /// Values that become black and white in files of more than 8 bits, such as 0:4095 [default:
+    /// those of training]
+    #[arg(
+        long,
+        value_name = "LOW:HIGH",
+        allow_hyphen_values = true,
+        help_heading = "Reading images"
+    )]
+    pub range: Option<SampleRange>,
+
     /// The command, for the manifest.
     #[arg(skip)]
     pub command: String,
@@ -100,6 +116,11 @@ fn share(text: &str) -> Result<f32, String> {
 }
 
 impl ExportOptions {
+    /// Returns how image files are read, as far as options say.
+    pub(crate) fn reading(&self) -> ImageReading {
+        ImageReading { channels: self.channels, range: self.range }
+    }
+
     /// Refuses options that contradict each other or have no effect.
     pub(crate) fn check(&self) -> Result<()> {
         let Self { precisions, frames, .. } = self;

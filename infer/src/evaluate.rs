@@ -39,10 +39,15 @@ pub type Look<'a> = &'a (dyn Fn(usize, &RgbImage, &[u8], &[u8]) + Sync);
 /// Labels every image of a set and returns the confusion matrix of its pixels. `look` sees each
 /// image with its truth and its labels, `observe` each event of the pipeline. Images are read as
 /// the model says; remarks on them are added to the set's.
+///
+/// # Errors
+/// If an image cannot be scored, or with `skip_broken` if none can; else the report has those that
+/// could not.
 pub fn score(
     pipeline: &mut Pipeline,
     set: &LabeledDataset,
     max_pixels: u64,
+    skip_broken: bool,
     look: Look<'_>,
     observe: &(dyn Fn(PipelineEvent<'_, CheckError>) + Sync),
 ) -> Result<(ConfusionMatrix, PipelineReport<CheckError>), CheckError> {
@@ -67,11 +72,11 @@ pub fn score(
     if let Some(error) = report.stopped.take() {
         return Err(error);
     }
-    if !report.failed.is_empty() {
+    let (failed, all) = (report.failed.len(), set.count());
+    if failed > 0 && (!skip_broken || failed == all) {
+        let way_out = if failed == all { "" } else { "; --skip-broken scores the others" };
         return Err(CheckError::Invalid(format!(
-            "{} of {} images could not be scored, so there is no score",
-            report.failed.len(),
-            set.count()
+            "{failed} of {all} images could not be scored, so there is no score{way_out}"
         )));
     }
     Ok((confusion.into_inner().unwrap_or_else(PoisonError::into_inner), report))

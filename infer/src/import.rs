@@ -4,12 +4,15 @@
 mod class_list;
 mod error;
 mod external_data;
+mod file_kind;
 mod geometry;
 mod known_config;
 mod meaning;
+mod other_outputs;
 mod reading;
 mod signature;
 mod sizes;
+mod told_sizes;
 mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,6 +61,8 @@ pub struct ImportOptions {
     pub classes: ClassTable,
     /// Output to use; by default the only one that can be scores or labels.
     pub output: Option<String>,
+    /// Order of the output's dimensions; by default what its shape and the trials show.
+    pub output_layout: Option<OutputLayout>,
     /// Channel order of the input.
     pub order: ChannelOrder,
     /// Normalization; None for files that take bytes.
@@ -135,9 +140,12 @@ pub fn write_bundle(
     let place = bundle_output::resolve(out, path)?;
     let bytes =
         std::fs::read(path).map_err(|source| ImportError::Io { path: path.into(), source })?;
+    file_kind::check(path, &bytes)?;
     let external = ExternalData::find(&bytes);
     external.check(path)?;
-    let InspectedModel { model, mut file, cases, remarks } = inspect(path, options)?;
+    let opened = ExternalModel::open(path, &EngineConfig::default())
+        .map_err(|error| file_kind::with_way(error, &bytes))?;
+    let InspectedModel { model, mut file, cases, remarks } = inspect(path, opened, options)?;
     file.sha256 = digest::sha256_bytes(&bytes);
     file.weights = external.names();
     let mut manifest = Manifest {
@@ -148,6 +156,7 @@ pub fn write_bundle(
         reference: ProbeReference::OwnOutputs,
         provenance: Provenance {
             command: options.command.clone(),
+            window: None,
             protoseg: env!("CARGO_PKG_VERSION").to_owned(),
         },
         metrics: None,
@@ -177,8 +186,11 @@ pub fn write_bundle(
 }
 
 /// Describes a file by what it declares and by trials. Its digests are left open.
-fn inspect(path: &Path, options: &ImportOptions) -> Result<InspectedModel, ImportError> {
-    let external = ExternalModel::open(path, &EngineConfig::default())?;
+fn inspect(
+    path: &Path,
+    external: ExternalModel,
+    options: &ImportOptions,
+) -> Result<InspectedModel, ImportError> {
     let (inputs, outputs) = (external.inputs(), external.outputs());
     if let Some(name) = &options.output
         && !outputs.iter().any(|output| output.name == *name)
@@ -222,7 +234,7 @@ fn inspect(path: &Path, options: &ImportOptions) -> Result<InspectedModel, Impor
                 continue;
             }
         }
-        match sizes::find(&mut candidate, options) {
+        match sizes::find(&mut candidate, options, &known) {
             Ok(found) => {
                 let tried = TriedModel { inputs, outputs: outputs.clone(), declared: formats[0] };
                 return describe(candidate, found, tried, &known, options, remarks);
@@ -281,7 +293,7 @@ fn completed(
 /// Settles what the output means and how images get through the file.
 fn describe(
     mut candidate: Candidate<'_>,
-    FoundSizes { trials, grid, covers, only }: FoundSizes,
+    FoundSizes { trials, grid, covers, only, rounded }: FoundSizes,
     TriedModel { inputs, outputs, declared }: TriedModel,
     known: &KnownConfig,
     options: &ImportOptions,
@@ -294,17 +306,15 @@ fn describe(
     if let Some(trial) = trials.iter().chain([&colors]).find(|trial| !trial.is_finite()) {
         return Err(ImportError::NotFinite(trial.size));
     }
-    remarks.extend(candidate.remark.take());
+    remarks.append(&mut candidate.remarks);
     let batch = trials.first().map_or(Some(1), |scene| candidate.batch([scene, &colors]));
     let format = candidate.format();
     if !format.declared {
         let channels = if format.gray { 1 } else { 3 };
         remarks.push(format!("input taken as {} of {channels} channels", format.layout.text()));
     }
-    if let Some([height, width]) = only.filter(|_| options.size.is_none()) {
-        remarks.push(format!(
-            "the file leaves sizes open, but of those tried only {height}x{width} runs: it is taken to be the only one; --size names another"
-        ));
+    if let Some(only) = only.filter(|_| options.size.is_none()) {
+        remarks.push(sizes::only_remark(only, rounded));
     }
     if batch.is_some() && declared.batch.is_none() && format.layout.has_batch() {
         remarks.push(match batch {
@@ -339,12 +349,7 @@ fn describe(
         ));
     }
     if facts.covers {
-        let [height, width] = colors.size;
-        remarks.push(format!(
-            "outputs {:?} for images of {height}x{width} pixels lie at no whole stride and are taken to cover the whole image: \
-             where convolutions without padding cut its border off, labels would be shifted",
-            colors.output.shape
-        ));
+        remarks.push(sizes::covering_remark(&trials, &colors, options.align_corners));
     }
     let model = Model {
         version: Model::VERSION.to_owned(),
@@ -440,12 +445,18 @@ impl Meaning {
             "as the trials show; --scores overrides it"
         };
         remarks.push(format!("scores are {}, {origin}", kind.name()));
+        let integers = matches!(colors.output.values, RawValues::Integers(_));
+        let colored = if integers { meaning::colored(&scores) } else { None };
+        if let Some(colored) = colored.filter(|_| options.scores.is_none()) {
+            return refused(colored);
+        }
+        remarks.extend(meaning::constant(&scores));
         let unclear = meaning::unclear_scale(&scores, kind, one && options.threshold.is_none());
         if let Some(unclear) = unclear.filter(|_| options.scores != Some(ScoreKind::Logits)) {
             return refused(unclear);
         }
         if !one {
-            remarks.extend(meaning::doubtful_order(&options.classes, &colors.output.shape));
+            remarks.extend(meaning::doubtful_order(&options.classes));
         }
         if let Some(threshold) = threshold {
             let class = options.classes.classes().get(1).map_or("", |class| &class.name);

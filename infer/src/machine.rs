@@ -138,18 +138,9 @@ pub fn cgroup_quota(own: &str, mounted: &Path) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use protoseg_images::testing::tree;
 
-    /// A folder with files in it.
-    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for (name, text) in files {
-            let path = root.path().join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
-        root
-    }
+    use super::*;
 
     #[test]
     fn the_least_quota_counts() {
@@ -157,11 +148,13 @@ mod tests {
             ("cpu.max", "400000 100000\n"),
             ("a/cpu.max", "150000 100000\n"),
             ("a/b/cpu.max", "max 100000\n"),
-        ]);
+        ])
+        .unwrap();
         assert_eq!(cgroup_quota("0::/a/b\n", second.path()), Some(1.5));
         assert_eq!(cgroup_quota("0::/\n", second.path()), Some(4.0));
         let first =
-            tree(&[("cpu/cpu.cfs_quota_us", "50000\n"), ("cpu/cpu.cfs_period_us", "100000\n")]);
+            tree(&[("cpu/cpu.cfs_quota_us", "50000\n"), ("cpu/cpu.cfs_period_us", "100000\n")])
+                .unwrap();
         assert_eq!(
             cgroup_quota("5:cpuset:/\n4:cpu,cpuacct:/docker/77\n0::/\n", first.path()),
             Some(0.5)
@@ -170,9 +163,11 @@ mod tests {
             ("cpu/cpu.cfs_quota_us", "-1\n"),
             ("cpu/cpu.cfs_period_us", "100000\n"),
             ("cpu.max", "max 100000\n"),
-        ]);
+        ])
+        .unwrap();
         assert_eq!(cgroup_quota("4:cpu:/\n0::/\n", free.path()), None);
-        let broken = tree(&[("cpu.max", "many\n"), ("a/cpu.max", ""), ("b/cpu.max", "100000 0\n")]);
+        let broken =
+            tree(&[("cpu.max", "many\n"), ("a/cpu.max", ""), ("b/cpu.max", "100000 0\n")]).unwrap();
         for own in ["0::/a\n", "0::/b\n", "0::/c\n", "", "nonsense", "1:cpu"] {
             assert_eq!(cgroup_quota(own, broken.path()), None, "{own}");
         }
@@ -182,7 +177,7 @@ mod tests {
 
     #[test]
     fn the_least_limit_counts() {
-        let none = tree(&[]);
+        let none = tree(&[]).unwrap();
         let parse = |own: &str, root: &tempfile::TempDir| {
             let Memory { machine, limit, available } = Memory::parse(MACHINE, own, root.path());
             assert_eq!(machine, Some(16000 * 1024));
@@ -197,17 +192,19 @@ mod tests {
             ("a/memory.current", "2048000\n"),
             ("a/memory.stat", "anon 5\ninactive_file 1024000\n"),
             ("a/b/memory.max", "max\n"),
-        ]);
+        ])
+        .unwrap();
         assert_eq!(parse("0::/a/b\n", &second), (4000, 3000));
         // The path is that outside the container; the container's own group is mounted at the top.
         let first = tree(&[
             ("memory/memory.limit_in_bytes", "2048000\n"),
             ("memory/memory.usage_in_bytes", "1024000\n"),
             ("memory/memory.stat", "cache 5\ntotal_inactive_file 0\n"),
-        ]);
+        ])
+        .unwrap();
         assert_eq!(parse("4:memory:/docker/77\n3:cpuset:/\n0::/\n", &first), (2000, 1000));
         // Version 1 without a limit.
-        let unlimited = tree(&[("memory/memory.limit_in_bytes", "9223372036854771712\n")]);
+        let unlimited = tree(&[("memory/memory.limit_in_bytes", "9223372036854771712\n")]).unwrap();
         assert_eq!(parse("4:memory:/\n", &unlimited), (16000, 8000));
         assert_eq!(Memory::parse("", "", none.path()), Memory::default());
     }

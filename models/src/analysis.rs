@@ -37,6 +37,14 @@ pub enum Role {
     RunningMean,
     /// Running variance, `[C]`; updated by the forward pass, not by gradients.
     RunningVar,
+    /// Class token, `[1, 1, C]`.
+    ClassToken,
+    /// Registers, `[1, R, C]`.
+    Registers,
+    /// Positions of the class token and of a square grid, `[1, 1 + side^2, C]`.
+    Positions,
+    /// Factors of the channels of tokens, `[C]`.
+    LayerScale,
 }
 
 impl Role {
@@ -51,6 +59,10 @@ impl Role {
             Self::Bias | Self::NormBias => "bias",
             Self::RunningMean => "running_mean",
             Self::RunningVar => "running_var",
+            Self::ClassToken => "cls_token",
+            Self::Registers => "register_tokens",
+            Self::Positions => "pos_embed",
+            Self::LayerScale => "gamma",
         }
     }
 }
@@ -58,7 +70,7 @@ impl Role {
 /// A parameter or buffer of a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameter {
-    /// Key in the state dict: `{node}.weight`, `{node}.running_mean` and so on.
+    /// Key in the state dict, see [`Node::parameter_name`].
     pub name: String,
     /// Size of each dimension.
     pub shape: Vec<usize>,
@@ -73,7 +85,8 @@ pub struct WeightMismatch(String);
 
 impl Graph {
     /// Returns the shape of each node's output for images `[batch, height, width, 3]`, in node
-    /// order: `[N, C, H, W]`, but `[N, H, W, 3]` for the input and `[N, out]` for a linear layer.
+    /// order: `[N, C, H, W]`, but `[N, H, W, 3]` for the input, `[N, out]` for a linear layer and
+    /// `[N, T, C]` for tokens.
     pub fn shapes(
         &self,
         batch: usize,
@@ -82,20 +95,35 @@ impl Graph {
     ) -> Result<Vec<Vec<usize>>, InputTooSmall> {
         let mut sizes: Vec<[usize; 2]> = Vec::with_capacity(self.nodes().len());
         let mut shapes = Vec::with_capacity(self.nodes().len());
-        for node in self.nodes() {
+        let extra_tokens = self.extra_tokens();
+        for (node, extra) in self.nodes().iter().zip(extra_tokens) {
             let size = output_size(node, &sizes, [height, width]).ok_or_else(|| InputTooSmall {
                 height,
                 width,
                 node: node.name.clone(),
             })?;
-            shapes.push(match node.op {
-                Op::Input => vec![batch, height, width, 3],
-                Op::Linear { out } => vec![batch, out],
+            shapes.push(match (&node.op, extra) {
+                (Op::Input, _) => vec![batch, height, width, 3],
+                (Op::Linear { out }, _) => vec![batch, *out],
+                (_, Some(extra)) => vec![batch, extra + size[0] * size[1], node.channels],
                 _ => vec![batch, node.channels, size[0], size[1]],
             });
             sizes.push(size);
         }
         Ok(shapes)
+    }
+
+    /// Returns for each node whether its value is tokens, and how many of them belong to no position.
+    pub fn extra_tokens(&self) -> Vec<Option<usize>> {
+        let mut extra: Vec<Option<usize>> = Vec::with_capacity(self.nodes().len());
+        for node in self.nodes() {
+            extra.push(match node.op {
+                Op::EmbedTokens { registers, .. } => Some(1 + registers),
+                Op::TokenMap { .. } => None,
+                _ => node.inputs.first().and_then(|input| extra[input.0]),
+            });
+        }
+        extra
     }
 
     /// Returns the output stride of each node in pixels, in node order. A resize takes the stride
@@ -108,6 +136,7 @@ impl Graph {
                 Op::Input => 1,
                 Op::Conv(conv) => input(0) * conv.stride,
                 Op::MaxPool { stride, .. } => input(0) * stride,
+                Op::PatchEmbed { pixels, .. } => input(0) * pixels,
                 Op::Resize { .. } => input(1),
                 _ => input(0),
             });
@@ -126,7 +155,7 @@ impl Graph {
     }
 
     /// Returns the side in pixels of the receptive field of a node; `None` if it is unbounded,
-    /// after a global pool.
+    /// after a global pool or an attention.
     pub fn receptive_field(&self, id: NodeId) -> Option<usize> {
         let strides = self.strides();
         let mut fields: Vec<Option<usize>> = Vec::with_capacity(id.0 + 1);
@@ -135,7 +164,11 @@ impl Graph {
             let widest = inputs.try_fold(1, |widest, field| Some(widest.max(field?)));
             let step = node.inputs.first().map_or(1, |input| strides[input.0]);
             fields.push(match node.op {
-                Op::GlobalAvgPool => None,
+                Op::GlobalAvgPool | Op::Attention { .. } => None,
+                // The resize before it reads one pixel beyond the square.
+                Op::PatchEmbed { pixels, patch, .. } => {
+                    widest.map(|field| field + (pixels - usize::from(pixels == patch)) * step)
+                }
                 Op::Conv(conv) => {
                     widest.map(|field| field + conv.dilation * (conv.kernel - 1) * step)
                 }
@@ -148,7 +181,7 @@ impl Graph {
         fields.last().copied().flatten()
     }
 
-    /// Returns the multiply-adds of convolutions and linear layers for one image.
+    /// Returns the multiply-adds of convolutions, linear layers and attention for one image.
     pub fn multiply_adds(&self, height: usize, width: usize) -> Result<u64, InputTooSmall> {
         let shapes = self.shapes(1, height, width)?;
         let mut sum = 0;
@@ -156,11 +189,19 @@ impl Graph {
             let weights: usize = self
                 .node_parameters(node)
                 .iter()
-                .filter(|parameter| parameter.shape.len() > 1)
+                .filter(|parameter| matches!(parameter.role, Role::ConvWeight | Role::LinearWeight))
                 .map(|parameter| parameter.shape.iter().product::<usize>())
                 .sum();
-            let positions = shape.get(2..).map_or(1, |size| size.iter().product::<usize>());
+            let positions = match (&node.op, shape.as_slice()) {
+                (_, [_, tokens, _]) => *tokens,
+                (_, [_, _, size @ ..]) => size.iter().product::<usize>(),
+                _ => 1,
+            };
             sum += weights as u64 * positions as u64;
+            if let Op::Attention { .. } = node.op {
+                // Products of queries and keys, then of their shares and values.
+                sum += 2 * (positions * positions * node.channels) as u64;
+            }
         }
         Ok(sum)
     }
@@ -169,7 +210,7 @@ impl Graph {
     pub fn node_parameters(&self, node: &Node) -> Vec<Parameter> {
         let channels_in = || self.node(node.inputs[0]).channels;
         let parameter = |role: Role, shape: Vec<usize>| Parameter {
-            name: format!("{}.{}", node.name, role.suffix()),
+            name: node.parameter_name(role),
             shape,
             role,
         };
@@ -188,6 +229,27 @@ impl Graph {
                     .map(|role| parameter(role, vec![node.channels]))
                     .into()
             }
+            Op::PatchEmbed { out, patch, .. } => vec![
+                parameter(Role::ConvWeight, vec![out, channels_in(), patch, patch]),
+                parameter(Role::Bias, vec![out]),
+            ],
+            Op::EmbedTokens { grid, registers } => {
+                let channels = node.channels;
+                let registers = (registers > 0)
+                    .then(|| parameter(Role::Registers, vec![1, registers, channels]));
+                std::iter::once(parameter(Role::ClassToken, vec![1, 1, channels]))
+                    .chain([parameter(Role::Positions, vec![1, 1 + grid * grid, channels])])
+                    .chain(registers)
+                    .collect()
+            }
+            Op::LayerNorm { .. } if node.inputs.len() == 1 => [Role::NormWeight, Role::NormBias]
+                .map(|role| parameter(role, vec![node.channels]))
+                .into(),
+            Op::TokenLinear { out } => vec![
+                parameter(Role::LinearWeight, vec![out, channels_in()]),
+                parameter(Role::Bias, vec![out]),
+            ],
+            Op::LayerScale => vec![parameter(Role::LayerScale, vec![node.channels])],
             Op::Input
             | Op::Normalize { .. }
             | Op::Relu
@@ -197,7 +259,11 @@ impl Graph {
             | Op::Resize { .. }
             | Op::Add
             | Op::Concat
-            | Op::Dropout2d { .. } => Vec::new(),
+            | Op::Dropout2d { .. }
+            | Op::LayerNorm { .. }
+            | Op::Attention { .. }
+            | Op::Gelu
+            | Op::TokenMap { .. } => Vec::new(),
         }
     }
 
@@ -250,6 +316,19 @@ impl Graph {
     }
 }
 
+impl Node {
+    /// Returns the key of a parameter in the state dict: below the node, but beside one that embeds
+    /// tokens, as in published files.
+    pub fn parameter_name(&self, role: Role) -> String {
+        let suffix = role.suffix();
+        match (&self.op, self.name.rsplit_once('.')) {
+            (Op::EmbedTokens { .. }, Some((parent, _))) => format!("{parent}.{suffix}"),
+            (Op::EmbedTokens { .. }, None) => suffix.to_owned(),
+            _ => format!("{}.{suffix}", self.name),
+        }
+    }
+}
+
 /// Returns the height and width of a node's output, `None` if it would be empty.
 fn output_size(node: &Node, sizes: &[[usize; 2]], image: [usize; 2]) -> Option<[usize; 2]> {
     let input = |index: usize| sizes[node.inputs[index].0];
@@ -270,14 +349,21 @@ fn output_size(node: &Node, sizes: &[[usize; 2]], image: [usize; 2]) -> Option<[
             [out(height)?, out(width)?]
         }
         Op::GlobalAvgPool | Op::Linear { .. } => [1, 1],
-        Op::Resize { .. } => input(1),
+        Op::Resize { .. } | Op::TokenMap { .. } => input(1),
+        Op::PatchEmbed { pixels, .. } => input(0).map(|length| length / pixels),
         Op::Normalize { .. }
         | Op::BatchNorm { .. }
         | Op::Relu
         | Op::Relu6
         | Op::Add
         | Op::Concat
-        | Op::Dropout2d { .. } => input(0),
+        | Op::Dropout2d { .. }
+        | Op::EmbedTokens { .. }
+        | Op::LayerNorm { .. }
+        | Op::TokenLinear { .. }
+        | Op::Attention { .. }
+        | Op::Gelu
+        | Op::LayerScale => input(0),
     };
     (size[0] > 0 && size[1] > 0).then_some(size)
 }

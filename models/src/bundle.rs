@@ -127,6 +127,9 @@ pub struct ModelFile {
 pub struct Provenance {
     /// The command that wrote it.
     pub command: String,
+    /// Why the model has its windows, or none; not of imported files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<String>,
     /// Version of the program that wrote it.
     pub protoseg: String,
 }

@@ -5,11 +5,13 @@
 
 mod builtin;
 mod file;
+mod text;
 
 use std::path::{Path, PathBuf};
 
-pub use file::{ClassFile, IgnoredIds};
+pub use file::{ClassFile, IgnoredIds, means_ignored, means_void};
 use serde::{Deserialize, Serialize};
+pub use text::read_class_text;
 
 use crate::errors::FileError;
 
@@ -28,10 +30,12 @@ pub struct Class {
 }
 
 impl Class {
-    /// Returns the line of a class file, with the given id.
+    /// Returns the line of a class file, with the given id. A name that would not be read back as it
+    /// is, such as `a # b`, is written in quotes, as a JSON string.
     pub fn line(&self, id: u8) -> String {
         let [red, green, blue] = self.color;
-        format!("{id} {} {red} {green} {blue}\n", self.name)
+        let name = file::written_name(&id.to_string(), &self.name);
+        format!("{id} {name} {red} {green} {blue}\n")
     }
 }
 
@@ -83,6 +87,32 @@ pub enum ClassError {
          #rrggbb`, such as `7 road 128 64 128`, with ids and colors from 0 to 255, or `id ignore`"
     )]
     Line(usize, String),
+    /// An id above 255, with the number of its line from 1.
+    #[error(
+        "line {line}: the id {id} is above 255, the largest that a class can have: give the class \
+         another one here, and in the masks by `protoseg convert --map`"
+    )]
+    LargeId {
+        /// Number of the line.
+        line: usize,
+        /// The id.
+        id: String,
+    },
+    /// Names by number, with a gap or a key that is no number.
+    #[error("{0}")]
+    Numbers(String),
+    /// A text in another encoding than Unicode's.
+    #[error(
+        "{}: line {line} is not UTF-8 ({value:#x}); save the file as UTF-8, such as by `iconv -f latin1 -t utf-8`", path.display()
+    )]
+    Encoding {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The byte, or the surrogate of UTF-16.
+        value: u16,
+    },
     /// Neither a built-in table nor a file.
     #[error("{} is neither a file nor a built-in class table: cityscapes, camvid or voc", .0.display())]
     Absent(PathBuf),

@@ -10,7 +10,8 @@ use crate::weights::{StateDict, Tensor};
 ///
 /// With `u` the [`Stream::signed_unit`] of the parameter's name, convolutions are `u sqrt(6 /
 /// fan_in)`, scales `0.5 + 0.5 |u|`, biases and running means `0.1 u`, running variances `0.5 +
-/// |u|`. Without a seed these are the weights of the reference outputs.
+/// |u|`, layer scales `0.1 + 0.4 |u|`, tokens and positions `u`. Without a seed these are the
+/// weights of the reference outputs.
 pub fn weights(graph: &Graph, seed: Option<u64>) -> StateDict {
     graph
         .parameters()
@@ -31,6 +32,8 @@ fn tensor(parameter: &Parameter, seed: Option<u64>) -> Tensor {
             Role::NormWeight => 0.5 + 0.5 * u.abs(),
             Role::Bias | Role::NormBias | Role::RunningMean => 0.1 * u,
             Role::RunningVar => 0.5 + u.abs(),
+            Role::LayerScale => 0.1 + 0.4 * u.abs(),
+            Role::ClassToken | Role::Registers | Role::Positions => u,
         };
         value as f32
     })

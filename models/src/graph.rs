@@ -59,7 +59,8 @@ impl Conv {
     }
 }
 
-/// An operation. Tensors are floats `[N, C, H, W]` unless noted.
+/// An operation. Tensors are floats `[N, C, H, W]` unless noted; those of a transformer are tokens
+/// `[N, T, C]`, first the class token and registers, then one for each position, row by row.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
     /// The images: bytes `[N, H, W, 3]`, RGB.
@@ -116,6 +117,50 @@ pub enum Op {
     Dropout2d {
         /// Dropout probability.
         p: f64,
+    },
+    /// A convolution over squares that do not overlap, with bias; the image is resized before, so
+    /// that a square covers `pixels` of it. A rest at the right and the bottom is not covered.
+    PatchEmbed {
+        /// Output channels.
+        out: usize,
+        /// Side of a square, and size of the kernel.
+        patch: usize,
+        /// Side of the square's part of the image, in pixels.
+        pixels: usize,
+    },
+    /// Patches `[N, C, h, w]` to tokens: adds positions, interpolated bicubically from a square
+    /// grid, and puts a class token and registers before them.
+    EmbedTokens {
+        /// Side of the grid of positions.
+        grid: usize,
+        /// Number of registers.
+        registers: usize,
+    },
+    /// Layer normalization of each token. A second input is a layer normalization of which this one
+    /// uses the parameters.
+    LayerNorm {
+        /// Added to the variance.
+        eps: f64,
+    },
+    /// A linear layer on each token, with bias.
+    TokenLinear {
+        /// Output channels.
+        out: usize,
+    },
+    /// Multi-head self-attention: channels are queries, keys and values, `[N, T, 3 C]` to
+    /// `[N, T, C]`, and within each the heads. Scores are divided by the root of a head's channels.
+    Attention {
+        /// Number of heads.
+        heads: usize,
+    },
+    /// Gaussian error linear unit, by the error function.
+    Gelu,
+    /// Tokens times a factor for each channel.
+    LayerScale,
+    /// Tokens of positions as a map of the second input's height and width, with as many channels.
+    TokenMap {
+        /// Tokens before those of positions.
+        skip: usize,
     },
 }
 
@@ -201,7 +246,17 @@ impl Graph {
                 assert!(fits, "{name}: {channels} channels in {} groups", conv.groups);
                 conv.out
             }
-            Op::Linear { out } => out,
+            Op::Linear { out } | Op::TokenLinear { out } | Op::PatchEmbed { out, .. } => out,
+            Op::Attention { heads } => {
+                let channels = input(0) / 3;
+                let fits = input(0) == 3 * channels && channels % heads == 0;
+                assert!(fits, "{name}: {} channels in {heads} heads", input(0));
+                channels
+            }
+            Op::TokenMap { .. } => {
+                assert!(input(0) == input(1), "{name}: {} and {} channels", input(0), input(1));
+                input(0)
+            }
             Op::Add => {
                 assert!(input(0) == input(1), "{name} adds {} to {} channels", input(1), input(0));
                 input(0)
@@ -213,7 +268,11 @@ impl Graph {
             | Op::MaxPool { .. }
             | Op::GlobalAvgPool
             | Op::Resize { .. }
-            | Op::Dropout2d { .. } => input(0),
+            | Op::Dropout2d { .. }
+            | Op::EmbedTokens { .. }
+            | Op::LayerNorm { .. }
+            | Op::Gelu
+            | Op::LayerScale => input(0),
         }
     }
 

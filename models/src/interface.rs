@@ -231,6 +231,21 @@ impl OutputLayout {
         }
     }
 
+    /// All orders, with their names on the command line.
+    pub const ALL: [(&str, Self); 6] = [
+        ("nchw", Self::Nchw),
+        ("nhwc", Self::Nhwc),
+        ("nhw", Self::Nhw),
+        ("chw", Self::Chw),
+        ("hwc", Self::Hwc),
+        ("hw", Self::Hw),
+    ];
+
+    /// Returns the name on the command line.
+    pub fn name(self) -> &'static str {
+        Self::ALL.into_iter().find(|(_, layout)| *layout == self).map_or("", |(name, _)| name)
+    }
+
     /// True where the channels of a pixel lie beside each other.
     pub fn channels_last(self) -> bool {
         matches!(self, Self::Nhwc | Self::Hwc)
@@ -246,6 +261,17 @@ impl OutputLayout {
             Self::Hwc => "[h, w, C]",
             Self::Hw => "[h, w]",
         }
+    }
+}
+
+impl FromStr for OutputLayout {
+    type Err = ParseInterfaceError;
+
+    fn from_str(text: &str) -> Result<Self, ParseInterfaceError> {
+        let found = Self::ALL.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+        found
+            .map(|(_, layout)| layout)
+            .ok_or(ParseInterfaceError("nchw, nhwc, nhw, chw, hwc or hw"))
     }
 }
 
@@ -324,6 +350,8 @@ mod tests {
         }
         let kinds = [ScoreKind::Logits, ScoreKind::LogProbabilities, ScoreKind::Probabilities];
         assert!(kinds.into_iter().all(|kind| kind.name().parse() == Ok(kind)));
+        assert!(OutputLayout::ALL.iter().all(|(name, layout)| layout.name() == *name));
+        assert_eq!("NHWC".parse(), Ok(OutputLayout::Nhwc));
         assert!("softmax".parse::<ScoreKind>().is_err() && "crop".parse::<Fit>().is_err());
         let biased = |threshold, scores| {
             Interface { threshold: Some(threshold), scores, ..Interface::default() }.bias()

@@ -199,7 +199,7 @@ impl LogitGrid {
     pub fn from_arch(arch: Arch) -> Self {
         Self {
             stride: arch.logit_stride(),
-            encoder_stride: arch.preset().encoder_stride(),
+            encoder_stride: arch.encoder_stride(),
             align_corners: arch.preset().align_corners(),
         }
     }

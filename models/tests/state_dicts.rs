@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use protoseg_models::arch::efficientnet_lite::{self, LITE0};
-use protoseg_models::arch::{Arch, Preset};
+use protoseg_models::arch::{Arch, Preset, vit};
 use protoseg_models::graph::{Graph, Tag};
 
 /// Parses lines `name AxBxC`, without the unused batch counters.
@@ -54,6 +54,25 @@ fn efficientnet_lite0_has_the_names_and_shapes_of_its_package() {
 }
 
 #[test]
+fn dinov2_has_the_names_and_shapes_of_facebookresearch() {
+    let (graph, _) = vit::backbone(vit::SMALL, 0);
+    let mut published = published(include_str!("dinov2_vits14.txt"));
+    // Used in training alone.
+    published.remove("mask_token").unwrap();
+    assert_eq!(derived(&graph), published);
+    assert_eq!(graph.parameter_count(), 22_056_192);
+    // Measured by hand: 6.1 and 27 billion multiply-adds, patches and last norms included.
+    let costs = [[224, 224], [364, 490]]
+        .map(|[height, width]| graph.multiply_adds(height, width).unwrap() as f64 / 1e9);
+    assert!((costs[0] - 6.1).abs() < 0.05 && (costs[1] - 27.0).abs() < 0.2, "{costs:?}");
+    let (graph, outputs) = vit::backbone(vit::LARGE, 4);
+    assert_eq!(derived(&graph)["register_tokens"], [1, 4, 1024]);
+    let shapes = graph.shapes(2, 56, 29).unwrap();
+    assert_eq!(shapes[outputs.tokens[0].0], [2, 1 + 4 + 8, 1024]);
+    assert_eq!(shapes[outputs.taps[3].0], [2, 1024, 4, 2]);
+}
+
+#[test]
 fn feature_sizes_of_the_papers_crops() {
     for preset in [Preset::DeepLabV3PlusResNet101, Preset::DeepLabV3PlusResNet50] {
         let graph = Arch::new(preset, 21).unwrap().graph();
@@ -80,7 +99,7 @@ fn every_preset_builds_with_plausible_costs() {
         let arch = Arch::new(preset, 19).unwrap();
         let graph = arch.inference_graph();
         assert!(graph.tagged(Tag::Aux).is_none());
-        assert_eq!(graph.encoder_stride(), preset.encoder_stride());
+        assert_eq!(graph.encoder_stride(), arch.encoder_stride());
         assert_eq!(graph.stride_of(graph.tagged(Tag::Logits).unwrap()), arch.logit_stride());
         assert!(
             graph.receptive_field(graph.tagged(Tag::Logits).unwrap()).is_none(),

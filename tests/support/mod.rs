@@ -77,6 +77,19 @@ pub(crate) fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
     f64::from(error) / f64::from(largest)
 }
 
+/// Images of the DINOv2 fixture with their sizes and the maps of four blocks, of which some hold
+/// the first channels alone.
+pub(crate) fn dinov2_cases(path: &Path) -> Vec<(Vec<u8>, [usize; 2], [Vec<f32>; 4])> {
+    let expected = tensors(path);
+    let case = |name: &str, height: usize, width: usize| {
+        let image = expected[&format!("{name}.image")].1.clone();
+        assert_eq!(image, formula::image(height, width));
+        let block = |index| floats(&expected[&format!("{name}.block{index}")].1);
+        (image, [height, width], [2, 5, 8, 11].map(block))
+    };
+    vec![case("98x126", 98, 126), case("154x196", 154, 196)]
+}
+
 /// Returns a program of the workspace from beside the tests; `cargo xtask test` builds all first.
 pub(crate) fn program(name: &str) -> Command {
     let test = std::env::current_exe().expect("the path of the test");

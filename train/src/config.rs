@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use protoseg_models::arch::Preset;
+use protoseg_models::arch::{Arch, Preset, VitOptions};
 use protoseg_models::reading::{Channels, ImageReading, SampleRange};
 use protoseg_models::window::{Tiling, Window};
 use schemars::JsonSchema;
@@ -19,7 +19,8 @@ mod warmup;
 
 use options::{
     ClassWeights, DataSource, FeatureSource, Fidelity, PadLabel, PointSampling, Precision,
-    PrototypeAverage, SupervisedLoss, TeacherStatistics, TrainingMode, UnlabeledScale,
+    PrototypeAverage, SupervisedLoss, TeacherStatistics, TrainingMode, TransformerHead,
+    UnlabeledScale, UpdateRule,
 };
 
 // The doc comments are user documentation: with the defaults and the ranges they make up the page
@@ -33,18 +34,19 @@ pub struct Config {
     pub data: DataSource,
     /// Folder of the data set. Needed by every data set but `synthetic`.
     pub root: Option<PathBuf>,
-    /// List file of the labeled images, relative to `root`, or else to the current folder. For
-    /// `folder`, `all` stands for all images there. Needed by every data set but `synthetic`.
+    /// List file of the labeled images, or a folder of them such as `images/train`, relative to
+    /// `root`, or else to the current folder. For `folder`, `all` stands for all images there. Needed
+    /// by every data set but `synthetic`.
     pub labeled: Option<PathBuf>,
-    /// List file of the unlabeled images, relative to `root`; a second column with labels is not
-    /// read. Needed by the modes `mean-teacher` and `prototype`.
+    /// List file of the unlabeled images, or a folder of them, relative to `root`; a second column
+    /// with labels is not read. Needed by the modes `mean-teacher` and `prototype`.
     pub unlabeled: Option<PathBuf>,
     /// List file with the labels of the unlabeled images, relative to `root`. They are used only to
     /// log the accuracy of pseudo-labels and to score the teacher on these images; nothing is
     /// learned from them.
     pub unlabeled_truth: Option<PathBuf>,
-    /// List file of the validation images, or `all`, like `labeled`. Without it, the run is not
-    /// scored.
+    /// List file or folder of the validation images, or `all`, like `labeled`. Without it, the run
+    /// is not scored.
     pub validation: Option<PathBuf>,
     /// Channels of image files that are red, green and blue: `color` as they are stored, without
     /// opacity and further bands, `alpha-black` or `alpha-white` for colors over a ground by their
@@ -75,7 +77,15 @@ pub struct Config {
     /// Network preset.
     #[schemars(with = "String", extend("group" = "Network", "enum" = Preset::ALL))]
     pub network: Preset,
-    /// Trains the auxiliary head of the ResNet presets too; its loss has weight 0.4.
+    /// Head of the `vit` presets.
+    pub head: TransformerHead,
+    /// Pixels of the image that the side of a patch covers, for the `vit` presets: 8, 14 or 16.
+    /// Patches have 14 pixels in the encoder, so the image is resized by 14 over this.
+    pub patch_pixels: usize,
+    /// Registers of the `vit` presets' weights: 4 for files with registers.
+    pub registers: usize,
+    /// Trains the auxiliary head of the ResNet presets and of `head = "pyramid"` too; its loss has
+    /// weight 0.4.
     pub auxiliary: bool,
     /// Initial weights, a `.safetensors` or `.pth` file of the whole network or of its encoder.
     /// Relative to the configuration file, or else to the current folder; with `--set`, to the
@@ -110,6 +120,14 @@ pub struct Config {
     pub crop: usize,
     /// Arithmetic of the convolutions.
     pub precision: Precision,
+    /// Update rule of the weights.
+    pub optimizer: UpdateRule,
+    /// Keeps the encoder's weights as they are: only the head is trained.
+    pub freeze_encoder: bool,
+    /// Gigabytes of disk for outputs of a frozen encoder, in the folder `features` of the run: an
+    /// image that comes again, mirrored or not, does not run through it again. 0 keeps none.
+    #[schemars(range(min = 0, max = 10_000))]
+    pub feature_cache_gb: f64,
     /// Initial learning rate of the encoder. It decays as (1 - step / steps)^0.9.
     #[schemars(range(min = 0, max = 10))]
     pub learning_rate: f64,
@@ -123,10 +141,10 @@ pub struct Config {
     /// Restarts the decay of the learning rate after the warm-up, over the remaining steps.
     #[serde(alias = "restart")]
     pub restart_learning_rate: bool,
-    /// Momentum of SGD.
+    /// Momentum of SGD. AdamW has 0.9 and 0.999.
     #[schemars(range(min = 0, max = 0.9999))]
     pub momentum: f64,
-    /// L2 penalty on every parameter.
+    /// L2 penalty on every parameter; with AdamW, decay of every parameter per unit of learning rate.
     #[schemars(range(min = 0, max = 1))]
     pub weight_decay: f64,
     /// Loss of the linear head on labeled pixels.
@@ -316,6 +334,9 @@ impl Default for Config {
             synthetic_size: [256, 512],
 
             network: Preset::DeepLabV3PlusEfficientNetLite0,
+            head: TransformerHead::Pyramid,
+            patch_pixels: 8,
+            registers: 0,
             auxiliary: false,
             pretrained: None,
             window: None,
@@ -329,6 +350,9 @@ impl Default for Config {
             accumulate: 1,
             crop: 32,
             precision: Precision::Float32,
+            optimizer: UpdateRule::Sgd,
+            freeze_encoder: false,
+            feature_cache_gb: 10.0,
             learning_rate: 0.0,
             learning_rate_for: None,
             head_multiplier: 1.0,
@@ -394,6 +418,16 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Returns the network for a number of classes.
+    pub fn arch(&self, classes: usize) -> Result<Arch> {
+        let vit = VitOptions {
+            head: self.head.into(),
+            patch_pixels: self.patch_pixels,
+            registers: self.registers,
+        };
+        Ok(Arch::new(self.network, classes)?.with_vit(vit)?.with_auxiliary(self.auxiliary)?)
+    }
+
     /// Returns how image files are read.
     pub fn reading(&self) -> ImageReading {
         ImageReading { channels: self.channels, range: self.range }

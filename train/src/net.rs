@@ -1,15 +1,21 @@
 //! Interpreter of network graphs on libtorch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use protoseg_models::analysis::Role;
 use protoseg_models::graph::{Conv, Graph, Node, NodeId, Op, Tag};
 use protoseg_models::weights::{self, StateDict};
+use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
 use crate::config::options::Precision;
 use crate::interrupt::Interrupt;
+use feature_cache::FeatureCache;
+
+pub mod feature_cache;
+mod tokens;
 
 /// Behavior of BatchNorm and dropout in a forward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +40,10 @@ pub struct Net {
     /// Parameters and buffers by name.
     tensors: BTreeMap<String, Tensor>,
     roles: BTreeMap<String, Role>,
+    /// Start of the names of nodes whose parameters stay as they are.
+    frozen: Option<&'static str>,
+    /// Outputs of the frozen nodes, if they are kept.
+    cache: Option<FeatureCache>,
     device: Device,
     precision: Precision,
     /// Checked before every node of a forward pass.
@@ -58,6 +68,8 @@ impl Net {
             graph,
             tensors,
             roles,
+            frozen: None,
+            cache: None,
             device,
             precision: Precision::Float32,
             interrupt: Interrupt::never(),
@@ -75,10 +87,56 @@ impl Net {
             graph: self.graph.clone(),
             tensors,
             roles: self.roles.clone(),
+            frozen: self.frozen,
+            cache: self.cache.clone().filter(|_| precision == self.precision),
             device: self.device,
             precision,
             interrupt: self.interrupt.clone(),
         }
+    }
+
+    /// Keeps the parameters and statistics of nodes whose names begin with `prefix` as they are.
+    pub fn freeze(mut self, prefix: &'static str) -> Result<Self> {
+        self.frozen = Some(prefix);
+        for (name, tensor) in &self.tensors {
+            if self.is_frozen(name) {
+                let _ = tensor.f_set_requires_grad(false)?;
+            }
+        }
+        Ok(self)
+    }
+
+    /// Keeps outputs of the frozen nodes in a folder, of at most `limit` bytes.
+    pub fn with_feature_cache(mut self, folder: &Path, limit: u64) -> Result<Self> {
+        let mut digest = Sha256::new();
+        digest.update(format!("{:?}", self.precision));
+        for (name, tensor) in self.tensors.iter().filter(|(name, _)| self.is_frozen(name)) {
+            digest.update(name);
+            for value in from_torch(tensor)?.data {
+                digest.update(value.to_le_bytes());
+            }
+        }
+        // The same weights give other values in another graph, with other patches.
+        for node in self.graph.nodes().iter().filter(|node| self.is_frozen(&node.name)) {
+            digest.update(format!("{}{:?}", node.name, node.op));
+        }
+        self.cache = Some(FeatureCache::open(folder, digest.finalize().into(), limit)?);
+        Ok(self)
+    }
+
+    /// Shares the kept outputs of a network with the same frozen nodes.
+    pub fn sharing_cache(mut self, other: &Self) -> Self {
+        self.cache.clone_from(&other.cache);
+        self
+    }
+
+    /// True if outputs of frozen nodes are kept.
+    pub fn has_cache(&self) -> bool {
+        self.cache.is_some()
+    }
+
+    fn is_frozen(&self, name: &str) -> bool {
+        self.frozen.is_some_and(|prefix| name.starts_with(prefix))
     }
 
     /// Makes forward passes fail with [`Interrupted`](crate::interrupt::Interrupted) once the interrupt says so.
@@ -109,7 +167,7 @@ impl Net {
     }
 
     pub fn is_trainable(&self, name: &str) -> bool {
-        self.roles.get(name).is_some_and(|role| role.learns())
+        self.roles.get(name).is_some_and(|role| role.learns()) && !self.is_frozen(name)
     }
 
     /// Returns parameters and buffers by name.
@@ -129,7 +187,47 @@ impl Net {
         mode: ForwardMode,
         wanted: &[NodeId],
     ) -> Result<Vec<Tensor>> {
-        self.forward_observed(images, mode, wanted, |_, _| Ok(()))
+        let known = self.frozen_outputs(images, wanted)?;
+        self.run(images, mode, wanted, known, |_, _| Ok(()))
+    }
+
+    /// Returns the outputs of frozen nodes that others read, from the cache; none without a cache.
+    fn frozen_outputs(
+        &self,
+        images: &Tensor,
+        wanted: &[NodeId],
+    ) -> Result<BTreeMap<NodeId, Tensor>> {
+        let Some(cache) = &self.cache else { return Ok(BTreeMap::new()) };
+        let frozen = |id: NodeId| self.is_frozen(&self.graph.node(id).name);
+        let read = self.graph.nodes().iter().filter(|node| !self.is_frozen(&node.name));
+        let ends: BTreeSet<NodeId> = read
+            .flat_map(|node| node.inputs.iter().copied())
+            .chain(wanted.iter().copied())
+            .filter(|&id| frozen(id))
+            .collect();
+        let ends: Vec<NodeId> = ends.into_iter().collect();
+        let size = images.size();
+        let shapes = self.graph.shapes(1, size[1] as usize, size[2] as usize)?;
+        let shapes: Vec<Vec<i64>> = ends
+            .iter()
+            .map(|id| shapes[id.0].iter().map(|&length| length as i64).collect())
+            .collect();
+        let _guard = tch::no_grad_guard();
+        let mut outputs: Vec<Vec<Tensor>> = ends.iter().map(|_| Vec::new()).collect();
+        for index in 0..size[0] {
+            self.interrupt.check()?;
+            let image = images.f_narrow(0, index, 1)?;
+            let compute =
+                || self.run(&image, ForwardMode::Eval, &ends, BTreeMap::new(), |_, _| Ok(()));
+            let found = cache.outputs(&image, &shapes, self.device, compute)?;
+            for (outputs, found) in outputs.iter_mut().zip(found) {
+                outputs.push(found);
+            }
+        }
+        ends.into_iter()
+            .zip(outputs)
+            .map(|(id, parts)| Ok((id, Tensor::f_cat(&parts, 0)?)))
+            .collect()
     }
 
     /// Like [`Net::forward`]; `seen` gets the value of every node up to the last wanted one, in order. Values are freed as in
@@ -139,8 +237,22 @@ impl Net {
         images: &Tensor,
         mode: ForwardMode,
         wanted: &[NodeId],
+        seen: impl FnMut(NodeId, &Tensor) -> Result<()>,
+    ) -> Result<Vec<Tensor>> {
+        self.run(images, mode, wanted, BTreeMap::new(), seen)
+    }
+
+    /// Computes nodes up to the last wanted one; with `known` outputs of frozen nodes, no other
+    /// frozen node.
+    fn run(
+        &self,
+        images: &Tensor,
+        mode: ForwardMode,
+        wanted: &[NodeId],
+        mut known: BTreeMap<NodeId, Tensor>,
         mut seen: impl FnMut(NodeId, &Tensor) -> Result<()>,
     ) -> Result<Vec<Tensor>> {
+        let skips_frozen = !known.is_empty();
         let mut readers = vec![0_usize; self.graph.nodes().len()];
         for id in wanted.iter().chain(self.graph.nodes().iter().flat_map(|node| &node.inputs)) {
             readers[id.0] += 1;
@@ -151,6 +263,11 @@ impl Net {
             self.interrupt.check()?;
             let value = if id == self.graph.input() {
                 images.shallow_clone()
+            } else if let Some(value) = known.remove(&id) {
+                value
+            } else if skips_frozen && self.is_frozen(&node.name) {
+                values.push(None);
+                continue;
             } else if let Some(value) = self.overwrite(node, &mut values, &readers)? {
                 value
             } else {
@@ -213,6 +330,7 @@ impl Net {
                 .with_context(|| format!("`{}` reads a value that was freed", node.name))
         };
         let parameter = |part: &str| &self.tensors[&format!("{}.{part}", node.name)];
+        let mode = if self.is_frozen(&node.name) { ForwardMode::Eval } else { mode };
         let output = match &node.op {
             Op::Input => input(0)?.shallow_clone(),
             Op::Normalize { mean, std } => normalize(input(0)?, mean, std)?,
@@ -273,8 +391,54 @@ impl Net {
                 .f_flatten(1, -1)?
                 .f_linear(parameter("weight"), Some(parameter("bias")))?,
             Op::Dropout2d { p } => input(0)?.f_feature_dropout(*p, mode.trains())?,
+            Op::PatchEmbed { out, patch, pixels } => {
+                let image = scale(input(0)?, *patch, *pixels)?;
+                let conv = Conv { kernel: *patch, stride: *patch, ..Conv::new(*out, 1) };
+                self.convolve(&image, parameter("weight"), Some(parameter("bias")), &conv)?
+            }
+            Op::EmbedTokens { grid, .. } => {
+                let part = |role| self.tensors.get(&node.parameter_name(role));
+                let needed =
+                    |role| part(role).with_context(|| format!("`{}` lacks {role:?}", node.name));
+                tokens::embed(
+                    input(0)?,
+                    needed(Role::ClassToken)?,
+                    part(Role::Registers),
+                    needed(Role::Positions)?,
+                    *grid,
+                )?
+            }
+            Op::LayerNorm { eps } => {
+                let owner = node.inputs.get(1).map_or(node, |&owner| self.graph.node(owner));
+                let [weight, bias] = [Role::NormWeight, Role::NormBias]
+                    .map(|role| &self.tensors[&owner.parameter_name(role)]);
+                let width = [node.channels as i64];
+                input(0)?.f_layer_norm(width, Some(weight), Some(bias), *eps, true)?
+            }
+            Op::TokenLinear { .. } => {
+                self.linear(input(0)?, parameter("weight"), parameter("bias"))?
+            }
+            Op::Attention { heads } => {
+                let narrow = self.narrow(input(0)?)?;
+                tokens::attend(&narrow, *heads)?.f_to_kind(Kind::Float)?
+            }
+            Op::Gelu => input(0)?.f_gelu("none")?,
+            Op::LayerScale => input(0)?.f_mul(parameter("gamma"))?,
+            Op::TokenMap { skip } => tokens::map(input(0)?, &input(1)?.size(), *skip)?,
         };
         Ok(output)
+    }
+
+    /// Converts values to the network's precision.
+    fn narrow(&self, values: &Tensor) -> Result<Tensor> {
+        let narrow = self.precision == Precision::Bfloat16;
+        Ok(values.f_to_kind(if narrow { Kind::BFloat16 } else { Kind::Float })?)
+    }
+
+    /// Maps tokens in the network's precision; input and output are 32-bit floats.
+    fn linear(&self, input: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+        let [input, weight, bias] = [input, weight, bias].map(|values| self.narrow(values));
+        Ok(input?.f_linear(&weight?, Some(&bias?))?.f_to_kind(Kind::Float)?)
     }
 
     /// Convolves in the network's precision; input and output are 32-bit floats.
@@ -287,11 +451,9 @@ impl Net {
     ) -> Result<Tensor> {
         let [top, left, bottom, right] = conv.pads.map(|pad| pad as i64);
         let square = |size: usize| [size as i64; 2];
-        let narrow = self.precision == Precision::Bfloat16;
-        let kind = if narrow { Kind::BFloat16 } else { Kind::Float };
-        let input = input.f_to_kind(kind)?;
-        let weight = weight.f_to_kind(kind)?;
-        let bias = bias.map(|bias| bias.f_to_kind(kind)).transpose()?;
+        let input = self.narrow(input)?;
+        let weight = self.narrow(weight)?;
+        let bias = bias.map(|bias| self.narrow(bias)).transpose()?;
         let even = (top, left) == (bottom, right);
         let input =
             if even { input } else { input.f_constant_pad_nd([left, right, top, bottom])? };
@@ -318,6 +480,18 @@ fn normalize(images: &Tensor, mean: &[f64; 3], std: &[f64; 3]) -> Result<Tensor>
     let mut values = images.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?;
     let _ = values.f_sub_(&per_channel(mean)?)?.f_div_(&per_channel(std)?)?;
     Ok(values)
+}
+
+/// Resizes an image so that squares of `pixels` become squares of `patch`; positions follow from
+/// the ratio of the two, not from the rounded size.
+fn scale(image: &Tensor, patch: usize, pixels: usize) -> Result<Tensor> {
+    if patch == pixels {
+        return Ok(image.shallow_clone());
+    }
+    let size = image.size();
+    let scaled = [size[2], size[3]].map(|length| length * patch as i64 / pixels as i64);
+    let factor = patch as f64 / pixels as f64;
+    Ok(image.f_upsample_bilinear2d(scaled, false, factor, factor)?)
 }
 
 /// Resizes bilinearly to `[height, width]`; a map of one pixel is broadcast, without rounding.

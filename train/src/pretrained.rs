@@ -11,17 +11,22 @@ use protoseg_models::weights::{self, StateDict, Tensor};
 
 use crate::torch_file;
 
+mod dinov2;
+mod onnx_file;
+
 /// Id of the random stream.
 const INITIAL: u64 = 3;
 /// Standard deviation of the last layers' weights, so small that classes start out equally probable.
 const CLASSIFIER_DEVIATION: f64 = 0.01;
+/// Standard deviation of tokens and positions, as in DINOv2.
+const TOKEN_DEVIATION: f64 = 0.02;
 /// Parameters of ImageNet heads, which files of encoders hold.
 const IMAGENET_HEADS: [&str; 5] = ["_conv_head.", "_bn1.", "_fc.", "fc.", "last_linear."];
 /// Parameters of the auxiliary head, which a network may lack.
 const AUXILIARY_HEAD: &str = "auxor.";
 
 /// Returns random weights: convolutions normal with variance 2 / fan-out (He et al., 2015), last layers normal with
-/// deviation 0.01, scales 1, shifts 0.
+/// deviation 0.01, tokens and positions with 0.02, scales 1, shifts 0.
 pub fn initial(graph: &Graph, seed: u64) -> StateDict {
     let lasts: Vec<String> =
         graph.tags().values().map(|&id| format!("{}.weight", graph.node(id).name)).collect();
@@ -37,7 +42,10 @@ pub fn initial(graph: &Graph, seed: u64) -> StateDict {
             Role::ConvWeight | Role::LinearWeight => {
                 (deviation * stream.normal(index as u64)) as f32
             }
-            Role::NormWeight | Role::RunningVar => 1.0,
+            Role::ClassToken | Role::Registers | Role::Positions => {
+                (TOKEN_DEVIATION * stream.normal(index as u64)) as f32
+            }
+            Role::NormWeight | Role::RunningVar | Role::LayerScale => 1.0,
             Role::Bias | Role::NormBias | Role::RunningMean => 0.0,
         });
         (parameter.name, tensor)
@@ -56,13 +64,16 @@ pub fn sharpen(weights: &mut StateDict, graph: &Graph, by: f32) -> Result<()> {
     Ok(())
 }
 
-/// Reads a `.safetensors` file, or a PyTorch file with any other extension.
+/// Reads a `.safetensors` or `.onnx` file, or a PyTorch file with any other extension. Encoders of
+/// DINOv2 get facebookresearch's names.
 pub fn read(path: &Path) -> Result<StateDict> {
-    if path.extension().is_some_and(|extension| extension == "safetensors") {
-        Ok(weights::read(path)?)
-    } else {
-        Ok(torch_file::read(path)?)
-    }
+    let extension = path.extension().and_then(std::ffi::OsStr::to_str);
+    let found = match extension {
+        Some("safetensors") => weights::read(path)?,
+        Some("onnx") => onnx_file::read(path)?,
+        _ => torch_file::read(path)?,
+    };
+    dinov2::rename(found).with_context(|| path.display().to_string())
 }
 
 /// Loads a file into the weights of a network: the whole network, or its whole encoder. Only an ImageNet or auxiliary head

@@ -7,7 +7,7 @@
 mod support;
 
 use protoseg_models::arch::efficientnet_lite::{self, LITE0};
-use protoseg_models::arch::{Arch, Preset};
+use protoseg_models::arch::{Arch, Preset, vit};
 use protoseg_models::formula;
 use protoseg_models::graph::{Graph, NodeId, Tag};
 use protoseg_train::net::{self, ForwardMode, Net, from_torch};
@@ -22,7 +22,8 @@ fn resnet101() -> Net {
     Net::new(graph, &weights, Device::Cpu).unwrap()
 }
 
-/// Runs an image and compares outputs with the expected ones.
+/// Runs an image and compares outputs with the expected ones, which may hold the first channels
+/// alone.
 fn compare(net: &Net, image: &[u8], size: [usize; 2], expected: &[(NodeId, &[f32])]) {
     let _guard = tch::no_grad_guard();
     let input = net::images_to_tensor(image, size, Device::Cpu).unwrap();
@@ -30,7 +31,8 @@ fn compare(net: &Net, image: &[u8], size: [usize; 2], expected: &[(NodeId, &[f32
     for (output, (id, expected)) in
         net.forward(&input, ForwardMode::Eval, &ids).unwrap().iter().zip(expected)
     {
-        let error = relative_error(&from_torch(output).unwrap().data, expected);
+        let found = from_torch(output).unwrap().data;
+        let error = relative_error(&found[..expected.len()], expected);
         let name = &net.graph().node(*id).name;
         eprintln!("{size:?} {name}: relative error {error:.1e}");
         assert!(error < UNFOLDED, "{name}: {error:.1e}");
@@ -66,6 +68,39 @@ fn resnet101_equals_the_reference_outputs_at_two_sizes() {
         let pairs = [&logits, &aux, &mean].map(|(id, values)| (*id, values.as_slice()));
         compare(&net, part("image"), size, &pairs);
     }
+}
+
+#[test]
+fn dinov2_equals_its_reference_at_two_sizes() {
+    let check = "dinov2_equals_its_reference_at_two_sizes";
+    let Some(path) = support::real_data(check, "../fixtures/dinov2_s14/outputs.safetensors") else {
+        return;
+    };
+    let (graph, outputs) = vit::backbone(vit::SMALL, 0);
+    let weights = formula::weights(&graph, None);
+    let net = Net::new(graph, &weights, Device::Cpu).unwrap();
+    for (image, size, blocks) in support::dinov2_cases(&path) {
+        let pairs: Vec<_> =
+            outputs.taps.iter().zip(&blocks).map(|(&id, block)| (id, block.as_slice())).collect();
+        compare(&net, &image, size, &pairs);
+    }
+}
+
+#[test]
+fn dinov2_with_published_weights_equals_its_reference_on_a_photograph() {
+    let check = "dinov2_with_published_weights_equals_its_reference_on_a_photograph";
+    let Some(path) = support::real_data(check, "../fixtures/dinov2_s14/outputs.safetensors") else {
+        return;
+    };
+    let expected = tensors(&path);
+    let (graph, outputs) = vit::backbone(vit::SMALL, 0);
+    // The matrices of this file have no names.
+    let weights =
+        pretrained::read(&repository().join(".runtime/weights/dinov2-vits14.onnx")).unwrap();
+    let net = Net::new(graph, &weights, Device::Cpu).unwrap();
+    let (shape, image) = &expected["real.image"];
+    let last = floats(&expected["real.block11"].1);
+    compare(&net, image, [shape[1], shape[2]], &[(outputs.taps[3], &last)]);
 }
 
 fn block(graph: &Graph, index: usize) -> NodeId {

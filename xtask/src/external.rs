@@ -8,7 +8,11 @@ use anyhow::{Context, Result};
 use crate::python::Python;
 use crate::{run, setup};
 
-/// Variable that names a Python with the packages of `requirements/torch.txt` (3 GB).
+/// Requirements with PyTorch and the libraries of models that build on it.
+pub(crate) const MODELS: &str = "models";
+
+/// Variable that names a Python with the packages of `requirements/torch.txt` or, for that proof, of
+/// `requirements/models.txt` (3 GB each).
 const TORCH_PYTHON: &str = "PROTOSEG_TORCH_PYTHON";
 
 /// Installs the packages of `requirements/NAME.txt` below `.runtime/` and returns their folder.
@@ -29,14 +33,14 @@ pub(crate) fn python(root: &Path, name: &str) -> Result<Command> {
 
 /// Python with PyTorch.
 pub(crate) fn torch_python(root: &Path) -> Result<Command> {
-    match std::env::var_os(TORCH_PYTHON) {
-        Some(program) => {
-            let mut command = Command::new(program);
-            command.env_remove("LD_LIBRARY_PATH");
-            Ok(prepare(root, command))
-        }
-        None => python(root, "torch"),
-    }
+    named_python(root).map_or_else(|| python(root, "torch"), Ok)
+}
+
+/// The Python that the environment names.
+fn named_python(root: &Path) -> Option<Command> {
+    let mut command = Command::new(std::env::var_os(TORCH_PYTHON)?);
+    command.env_remove("LD_LIBRARY_PATH");
+    Some(prepare(root, command))
 }
 
 fn prepare(root: &Path, mut command: Command) -> Command {
@@ -57,7 +61,8 @@ pub(crate) fn pytest(
     selection: &[&str],
     arguments: &[String],
 ) -> Result<()> {
-    let mut command = python(root, requirements)?;
+    let named = (requirements == MODELS).then(|| named_python(root)).flatten();
+    let mut command = named.map_or_else(|| python(root, requirements), Ok)?;
     command.args([
         "-m",
         "pytest",

@@ -81,12 +81,19 @@ const PROOFS: &[Proof] = &[
         run: Run::Pytest(&[("common", &["test_import.py"])]),
     },
     Proof {
+        name: "models",
+        about: "SegFormer, DPT, UperNet, DeepLab, U-Net and others as PyTorch exports them label photos as transformers, torchvision and \
+                segmentation_models_pytorch do; minutes [3 GB, or PROTOSEG_TORCH_PYTHON]",
+        run: Run::Pytest(&[(external::MODELS, &["test_models.py"])]),
+    },
+    Proof {
         name: "formats",
-        about: "pycocotools, datumaro and the Label Studio SDK read the annotation files, and what they write is converted; 2 GB",
+        about: "pycocotools, datumaro and the Label Studio SDK read the annotation files, and what they and LabelMe write is converted; 3 GB",
         run: Run::Pytest(&[
             ("datumaro-0.3", &[ANNOTATIONS, "-k", "datumaro"]),
             ("datumaro", &[ANNOTATIONS, CONVERSIONS, "-k", "datumaro"]),
             ("label-studio", &[ANNOTATIONS, CONVERSIONS, "-k", "label_studio"]),
+            ("labelme", &[CONVERSIONS, "-k", "labelme"]),
             ("common", &[ANNOTATIONS, CONVERSIONS, "-k", "coco and not datumaro"]),
         ]),
     },

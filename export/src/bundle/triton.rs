@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use protoseg_models::bundle::{self, Dimension, Model, ModelFile, TRITON, TensorInfo};
+use protoseg_models::bundle::{self, Dimension, Manifest, Model, ModelFile, TRITON, TensorInfo};
 use protoseg_models::variant::ModelKind;
 
 use crate::onnx::proto::UINT8;
@@ -49,6 +49,13 @@ impl TritonName {
         );
         Ok(Self(replaced.to_owned()))
     }
+}
+
+/// The file that Triton serves. Logits need postprocessing in the client, so a frame file comes
+/// first.
+pub(crate) fn served(manifest: &Manifest) -> Option<&ModelFile> {
+    let is_frame = |file: &&ModelFile| file.variant.kind == ModelKind::Frame;
+    manifest.files.iter().find(is_frame).or(manifest.files.first())
 }
 
 /// Writes the repository of one file into the bundle folder that holds it.

@@ -15,6 +15,8 @@ use crate::onnx::proto::{AttributeProto, DataType};
 use crate::onnx::qdq;
 use crate::quantize::plan::QuantizationPlan;
 
+mod tokens;
+
 /// Names and values of the bounds of every ReLU6.
 const RELU6_BOUNDS: [(&str, f32); 2] = [("relu6.min", 0.0), ("relu6.max", 6.0)];
 
@@ -109,10 +111,26 @@ impl<'a> NodeWriter<'a> {
         let name = self.name(node);
         let mut inputs: Vec<String> =
             node.inputs.iter().map(|input| self.values[input.0].clone()).collect();
-        let parameters = self.network.graph.node_parameters(node);
+        let parameters = match node.op {
+            // These write their own.
+            Op::EmbedTokens { .. } | Op::LayerNorm { .. } | Op::TokenLinear { .. } => Vec::new(),
+            _ => self.network.graph.node_parameters(node),
+        };
         inputs.extend(parameters.iter().map(|parameter| self.parameter(id, parameter)));
         let (operator, attributes) = match node.op {
             Op::Input => return,
+            Op::PatchEmbed { patch, pixels, .. } => {
+                return self.patches(node, [patch, pixels], inputs, output);
+            }
+            Op::EmbedTokens { grid, registers } => {
+                return self.embed(node, grid, registers, output);
+            }
+            Op::LayerNorm { eps } => return self.layer_norm(node, eps, output),
+            Op::TokenLinear { .. } => return self.token_linear(node, output),
+            Op::Attention { heads } => return self.attention(node, heads, output),
+            Op::Gelu => return self.gelu(node, output),
+            Op::TokenMap { skip } => return self.token_map(node, id, skip, output),
+            Op::LayerScale => ("Mul", vec![]),
             Op::Normalize { mean, std } => {
                 return self.normalize(&name, &inputs[0], output, mean, std);
             }
@@ -138,7 +156,7 @@ impl<'a> NodeWriter<'a> {
             }
             Op::Relu => ("Relu", vec![]),
             Op::Relu6 => {
-                inputs.extend(RELU6_BOUNDS.map(|(name, bound)| self.bound(name, bound)));
+                inputs.extend(RELU6_BOUNDS.map(|(name, bound)| self.scalar(name, bound)));
                 ("Clip", vec![])
             }
             Op::MaxPool { kernel, stride, pad, ceil_mode } => {
@@ -169,8 +187,8 @@ impl<'a> NodeWriter<'a> {
     }
 
     /// Adds a scalar.
-    fn bound(&mut self, name: &str, bound: f32) -> String {
-        let tensor = Arc::new(Tensor { shape: Vec::new(), data: vec![bound] });
+    fn scalar(&mut self, name: &str, value: f32) -> String {
+        let tensor = Arc::new(Tensor { shape: Vec::new(), data: vec![value] });
         self.builder.weight(name, &tensor, self.float)
     }
 

@@ -45,12 +45,13 @@ pub(crate) fn pixel_output(output: PixelOutput, [height, width]: [Dimension; 2])
     info(output.name(), element, vec![named("N"), height, width])
 }
 
-/// Returns the outputs of a network: floats `[N, C, h, w]`, where `h` and `w` are those of the
-/// first output. At another stride s they are called `hs` and `ws`, at stride 1 `H` and `W`.
+/// Returns the outputs of a network: floats `[N, C, h, w]`, or `[N, T, C]` for tokens, where `h`
+/// and `w` are those of the first output. At another stride s they are called `hs` and `ws`, at stride 1 `H` and `W`.
 pub(crate) fn outputs(network: &Network) -> Result<Vec<TensorInfo>> {
     let graph = network.graph();
     let shapes = graph.shapes(1, SIDE, SIDE)?;
     let strides = graph.strides();
+    let extra_tokens = graph.extra_tokens();
     let mut first_stride = None;
     let mut outputs = Vec::new();
     for Output { value, name } in network.outputs() {
@@ -63,7 +64,12 @@ pub(crate) fn outputs(network: &Network) -> Result<Vec<TensorInfo>> {
             _ if stride == first => named(letter),
             _ => named(format!("{letter}{stride}")),
         };
-        let mut shape = vec![named("N"), Dimension::Fixed(graph.node(id).channels)];
+        let channels = Dimension::Fixed(graph.node(id).channels);
+        if extra_tokens[id.0].is_some() {
+            outputs.push(info(name, FLOAT32, vec![named("N"), named("T"), channels]));
+            continue;
+        }
+        let mut shape = vec![named("N"), channels];
         let lengths = &shapes[id.0][2..];
         shape.extend(
             ["h", "w"].into_iter().zip(lengths).map(|(letter, &length)| size(letter, length)),

@@ -72,9 +72,15 @@ impl QuantizationPlan {
         let activations = activations(network);
         let mut params: Vec<Option<QuantParams>> = Vec::with_capacity(activations.len());
         let mut pixels = None;
+        let extra_tokens = network.graph.extra_tokens();
         for (id, node) in network.graph.iter() {
-            let read = network.graph.nodes().iter().any(|reader| reader.inputs.contains(&id));
+            // Encoders of tokens stay in floats.
+            let read = network.graph.nodes().iter().any(|reader| {
+                reader.inputs.contains(&id) && !matches!(reader.op, Op::PatchEmbed { .. })
+            });
             let rounds = read
+                && extra_tokens[id.0].is_none()
+                && !matches!(node.op, Op::PatchEmbed { .. })
                 && activations[id.0].is_none()
                 && !matches!(node.op, Op::Input | Op::Linear { .. });
             let range = if rounds {
@@ -190,7 +196,15 @@ fn integers(
             | Op::Normalize { .. }
             | Op::BatchNorm { .. }
             | Op::Linear { .. }
-            | Op::Dropout2d { .. } => false,
+            | Op::Dropout2d { .. }
+            | Op::PatchEmbed { .. }
+            | Op::EmbedTokens { .. }
+            | Op::LayerNorm { .. }
+            | Op::TokenLinear { .. }
+            | Op::Attention { .. }
+            | Op::Gelu
+            | Op::LayerScale
+            | Op::TokenMap { .. } => false,
         };
         integers[id.0] = reads && params[activations[id.0].unwrap_or(id).0].is_some();
     }

@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use std::thread;
 use std::time::Duration;
 
+use protoseg_models::bundle::Manifest;
 use protoseg_models::checkpoint::Checkpoint;
 
 use super::{TestDir, files};
@@ -56,6 +57,7 @@ fn a_bundle_that_passes_is_written_with_what_the_check_records() {
         stdout.starts_with("model.onnx  logits  fp32") && stdout.ends_with("\npassed\n"),
         "{stdout}"
     );
+    assert!(stdout.contains("\nwhole images, as training scored; "), "{stdout}");
     let words = fs::read_to_string(dir.path("words")).unwrap();
     let expected = "check --record --data=folder --root=in --limit=2 --exported-as=deep/out /";
     assert!(words.starts_with(expected) && words.ends_with("/deep/.out.partial\n"), "{words}");
@@ -93,6 +95,62 @@ fn a_bundle_that_fails_never_appears_and_an_older_one_stays() {
     let dir = test_dir("echo error: no data >&2\nexit 2");
     let (status, _, stderr) = run(&dir, "out");
     assert_eq!((status, stderr.as_str(), dir.path("out").exists()), (2, "error: no data\n", false));
+}
+
+/// A script that records a verdict for each file and fails, as the real check does.
+fn recording(verdicts: &[(&str, &str)]) -> String {
+    let record = |(file, verdict): &(&str, &str)| {
+        format!(
+            r#"{{"file": "{file}", "verdict": "{verdict}", "limits": {{"logit_error": null, "noise_to_signal": null, "label_agreement": null, "mean_iou_drop": null}}, "logit_error": null, "noise_to_signal": null, "label_agreement": null, "labels_equal": null, "score": null, "notes": []}}"#
+        )
+    };
+    let gate = verdicts.iter().map(record).collect::<Vec<_>>().join(", ");
+    format!(
+        "for hidden; do :; done\nsed -i 's/\"gate\": \\[\\]/\"gate\": [{gate}]/' $hidden/manifest.json\n\
+         grep -q verdict $hidden/manifest.json && echo FAILED\nexit 1"
+    )
+}
+
+#[test]
+fn a_precision_that_fails_costs_no_other() {
+    let options = "out --precision fp32,fp16 --frame 64x64 --triton";
+    let dir = test_dir(&recording(&[("model.onnx", "passed"), ("model.fp16.onnx", "failed")]));
+    let (status, stdout, stderr) = run(&dir, options);
+    assert!(status == 1 && stdout.ends_with("\nFAILED\n"), "{stdout}{stderr}");
+    for part in [
+        "model.fp16.onnx, frame-64x64.fp16.onnx did not pass",
+        "out has model.onnx, frame-64x64.onnx",
+        "--no-check",
+    ] {
+        assert!(stderr.contains(part) && stderr.lines().count() == 1, "{part}: {stderr}");
+    }
+    let kept = ["frame-64x64.onnx", "manifest.json", "model.onnx", "probe.safetensors", "triton"];
+    assert_eq!(files(&dir.path("out")), kept);
+    let manifest = Manifest::read(&dir.path("out")).unwrap().value;
+    let names: Vec<&str> = manifest.files.iter().map(|file| file.file.as_str()).collect();
+    assert_eq!(names, ["model.onnx", "frame-64x64.onnx"]);
+    assert_eq!(manifest.gate.len(), 1);
+    assert!(dir.path("out/triton/street/1/model.onnx").exists());
+
+    // Without the fp32 file the others have no measure, and without a file of logits no use.
+    for verdicts in [
+        &[("model.onnx", "failed"), ("model.fp16.onnx", "passed")][..],
+        &[("model.onnx", "failed"), ("model.fp16.onnx", "failed")],
+    ] {
+        let dir = test_dir(&recording(verdicts));
+        let (status, _, stderr) = run(&dir, options);
+        assert!(status == 1 && stderr.contains("nothing was written to out"), "{stderr}");
+        assert!(!dir.path("out").exists());
+    }
+    // A frame file alone.
+    let dir = test_dir(&recording(&[("model.onnx", "passed"), ("frame-64x64.onnx", "failed")]));
+    assert_eq!(run(&dir, "out --frame 64x64 --triton").0, 1);
+    assert_eq!(
+        files(&dir.path("out")),
+        ["manifest.json", "model.onnx", "probe.safetensors", "triton"]
+    );
+    let config = fs::read_to_string(dir.path("out/triton/street/config.pbtxt")).unwrap();
+    assert!(config.contains("logits"), "{config}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ use protoseg_models::formula;
 use protoseg_models::probe::ProbeCase;
 use protoseg_models::variant::{VARIANT_KEY, Variant};
 use protoseg_models::weights::Tensor;
-use protoseg_models::window::Window;
+use protoseg_models::window::{Tiling, Window};
 
 /// A folder with a checkpoint of the smallest preset.
 struct TestDir {
@@ -101,6 +101,41 @@ fn files(folder: &Path) -> Vec<String> {
 }
 
 #[test]
+fn windows_and_the_reading_of_images_are_kept_with_their_reason() {
+    let folder = TestDir::with(|checkpoint| {
+        checkpoint.header.window = Some(Window { size: 512, stride: 384 });
+        checkpoint.header.reading.range = "0:4095".parse().ok();
+    });
+    for (options, window, reason, reading) in [
+        ("", "512:384", "windows of 512:384, as training scored;", "--range 0:4095"),
+        (
+            "--window 512:256",
+            "512:256",
+            "as --window says; training scored 512:384",
+            "--range 0:4095",
+        ),
+        (
+            "--window whole --channels 4,3,2",
+            "whole",
+            "whole images, as --window says",
+            "--channels 4,3,2 --range 0:4095",
+        ),
+    ] {
+        let more: Vec<&str> = options.split_whitespace().collect();
+        let output = folder.export("bundle", &more);
+        let (stdout, stderr) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && stdout.contains(reason), "{options}: {stdout}{stderr}");
+        let manifest = Manifest::read(&folder.path("bundle")).unwrap().value;
+        assert!(manifest.provenance.window.unwrap().contains(reason), "{options}");
+        assert_eq!(Tiling::from(manifest.model.window).to_string(), window, "{options}");
+        assert_eq!(manifest.model.reading.to_string(), reading, "{options}");
+        let other = stderr.contains("training read its own by --range 0:4095");
+        assert_eq!(other, options.contains("--channels"), "{options}: {stderr}");
+    }
+}
+
+#[test]
 fn options_without_effect_or_with_conflicts_are_refused() {
     let folder = TestDir::new();
     for (arguments, part) in [
@@ -129,7 +164,10 @@ fn a_bundle_is_complete_and_reproducible() {
     let output = folder.export("bundle", &["--window", "768:512", "--name", "my street"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let line = "model.onnx  logits  fp32  13.1 MB  image uint8 [N, H, W, 3] -> logits float32 [N, 11, h, w]\n";
-    assert_eq!(String::from_utf8_lossy(&output.stdout), line);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let (first, second) = stdout.split_once('\n').unwrap();
+    assert_eq!(format!("{first}\n"), line);
+    assert!(second.starts_with("windows of 768:512, as --window says;"), "{second}");
     assert!(output.stderr.is_empty());
 
     let bundle = folder.path("bundle");
@@ -183,7 +221,7 @@ fn nodes_can_be_outputs() {
     let line = String::from_utf8_lossy(&output.stdout);
     let signature = "logits float32 [N, 11, h, w], encoder._blocks.2.add float32 [N, 24, h, w], decoder.aspp.pool float32 \
                  [N, 320, 1, 1], decoder.dropout float32 [N, 128, h, w]\n";
-    assert!(line.ends_with(signature), "{line}");
+    assert!(line.contains(signature), "{line}");
     let folder = TestDir::new();
     folder.refused(&["--output", "encoder.add"], &["no node `encoder.add`"]);
     folder.refused(&["--output", "decoder.classifier"], &["as two outputs"]);
@@ -196,7 +234,7 @@ fn frame_files_always_have_labels_and_confidence() {
     let line = String::from_utf8_lossy(&output.stdout);
     let signature =
         "labels uint8 [N, 64, 96], confidence uint8 [N, 64, 96], margin float32 [N, 64, 96]\n";
-    assert!(line.ends_with(signature), "{line}");
+    assert!(line.contains(signature), "{line}");
     let folder = TestDir::new();
     folder.refused(&["--frame", "64x9000"], &["64x9000", "too large"]);
     for wrong in ["64", "0x64", "64x64:0", "64x64x3"] {

@@ -127,18 +127,9 @@ fn container(root: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use protoseg_images::testing::tree;
 
-    /// A folder with files in it.
-    pub(super) fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for (name, text) in files {
-            let path = root.path().join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
-        root
-    }
+    use super::*;
 
     #[test]
     fn facts_are_read_from_system_files() {
@@ -154,7 +145,8 @@ mod tests {
             ("sys/class/dmi/id/product_name", "Standard PC\n"),
             ("sys/fs/cgroup/job/cpu.max", "250000 100000\n"),
             ("sys/fs/cgroup/job/memory.max", "2048000\n"),
-        ]);
+        ])
+        .unwrap();
         let info = MachineInfo::from_root(root.path());
         let text = |text: &str| Some(text.to_owned());
         assert_eq!((&info.system, &info.kernel), (&text("Debian 12"), &text("6.1.0-x")));
@@ -182,7 +174,7 @@ mod tests {
             "etc/os-release",
         ];
         let empty: Vec<(&str, &str)> = files.into_iter().map(|file| (file, "")).collect();
-        for root in [tree(&[]), tree(&empty)] {
+        for root in [tree(&[]).unwrap(), tree(&empty).unwrap()] {
             let MachineInfo {
                 processor,
                 memory,
@@ -201,7 +193,7 @@ mod tests {
     #[test]
     fn containers_and_hypervisors_are_detected() {
         let found = |files: &[(&str, &str)]| {
-            let root = tree(files);
+            let root = tree(files).unwrap();
             (virtual_machine(root.path()), container(root.path()))
         };
         let text = |text: &str| Some(text.to_owned());

@@ -295,6 +295,15 @@ impl BenchSession {
         subject
     }
 
+    /// Mean IoU in percent of a model on the labeled images; `None` without them, or where no class
+    /// occurs.
+    pub fn mean_iou(&self, model: &Path, config: &EngineConfig) -> anyhow::Result<Option<f64>> {
+        match &self.labeled {
+            None => Ok(None),
+            Some(LabeledImages { set, .. }) => score(model, config, set),
+        }
+    }
+
     /// Nodes by execution provider of the file that runs the first image.
     fn nodes(
         &self,
@@ -336,7 +345,7 @@ fn score(
     let mut pipeline = Pipeline::open(bundle, config, Some(set.count()))?;
     evaluate::ensure_same_classes(pipeline.segmenter().model(), &set.classes())?;
     let (confusion, _) =
-        evaluate::score(&mut pipeline, set, MAX_PIXELS, &|_, _, _, _| (), &|_| ())?;
+        evaluate::score(&mut pipeline, set, MAX_PIXELS, false, &|_, _, _, _| (), &|_| ())?;
     Ok(confusion.scores(&pipeline.segmenter().model().classes).mean_iou)
 }
 

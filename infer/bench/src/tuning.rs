@@ -135,6 +135,10 @@ pub struct TuningLimits {
     pub least_agreement: f64,
     /// Largest 99th percentile of latency in milliseconds.
     pub p99_ms: Option<f64>,
+    /// Least mean IoU in percent on labeled images. It judges instead of the agreement on the images,
+    /// as other labels may be better ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub least_score: Option<f64>,
 }
 
 /// Share of pixels with the same label.
@@ -145,13 +149,25 @@ pub struct LabelAgreement {
     /// On the images, with the bundle's fp32 file in its own windows.
     #[serde(rename = "pictures")]
     pub images: f64,
+    /// Mean IoU in percent on labeled images; `None` without them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<f64>,
 }
 
 impl TuningLimits {
     /// Why labels do not agree well enough; `None` where they do. NaN never does.
     fn disagreement(&self, agreement: LabelAgreement) -> Option<String> {
         let least = self.least_agreement;
-        let shares = [("the probe's", agreement.probe), ("the images'", Some(agreement.images))];
+        let images = match (self.least_score, agreement.score) {
+            (Some(least), Some(score)) if is_at_least(score, least) => None,
+            (Some(least), Some(score)) => {
+                return Some(format!(
+                    "its mIoU on the labeled images is {score:.2} %, and must be {least:.2} %"
+                ));
+            }
+            _ => Some(agreement.images),
+        };
+        let shares = [("the probe's", agreement.probe), ("the images'", images)];
         shares.into_iter().find_map(|(whose, share)| {
             let share = share.filter(|&share| !is_at_least(share, least))?;
             let [share, least] = [share, least].map(|share| 100.0 * share);
@@ -456,7 +472,7 @@ mod tests {
             machine: machine(cores),
             model: model.to_owned(),
             scenario,
-            limits: TuningLimits { least_agreement: 0.99, p99_ms: None },
+            limits: TuningLimits { least_agreement: 0.99, p99_ms: None, least_score: None },
             images: ImageSummary { height: 32, width: 32, count: 1, source: "drawn".to_owned() },
             program: "protoseg".to_owned(),
             measured: 0,
@@ -566,8 +582,18 @@ mod tests {
 
     #[test]
     fn both_agreements_count_and_nan_never_agrees() {
-        let limits = TuningLimits { least_agreement: 0.99, p99_ms: Some(50.0) };
-        let disagreement = |probe, images| limits.disagreement(LabelAgreement { probe, images });
+        let limits = TuningLimits { least_agreement: 0.99, p99_ms: Some(50.0), least_score: None };
+        let disagreement =
+            |probe, images| limits.disagreement(LabelAgreement { probe, images, score: None });
+        // A score judges in place of the images' labels, and not of the probe's.
+        let scored = |probe, images, score| {
+            let limits = TuningLimits { least_score: Some(48.0), ..limits };
+            limits.disagreement(LabelAgreement { probe, images, score: Some(score) })
+        };
+        assert_eq!(scored(Some(1.0), 0.5, 48.0), None);
+        assert!(scored(None, 1.0, 47.9).unwrap().contains("47.90 %, and must be 48.00 %"));
+        assert!(scored(None, 1.0, f64::NAN).is_some());
+        assert!(scored(Some(0.5), 1.0, 50.0).unwrap().contains("probe"));
         assert_eq!([disagreement(Some(0.99), 1.0), disagreement(None, 0.99)], [None, None]);
         assert!(disagreement(Some(0.5), 1.0).unwrap().contains("50.000 % of the probe's labels"));
         assert!(disagreement(Some(1.0), 0.5).unwrap().contains("50.000 % of the images' labels"));

@@ -1,11 +1,10 @@
 //! Class lists as other programs write them: `config.json` of Hugging Face, `labelmap.txt` of CVAT,
 //! names line by line, and lists of a single class, to which a background is added.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use protoseg_models::classes::{Class, ClassError, ClassTable, voc_color};
-use protoseg_models::errors::FileError;
+use protoseg_models::classes::{Class, ClassError, ClassTable, read_class_text, voc_color};
 use serde::Deserialize;
 
 /// Name of the class that is added to a single one.
@@ -16,7 +15,7 @@ const BACKGROUND: &str = "background";
 pub struct ClassList {
     /// The classes in order of channels or labels.
     pub table: ClassTable,
-    /// Remark on an added class.
+    /// Remark on an added class, or on names that were made unique.
     pub remark: Option<String>,
 }
 
@@ -36,35 +35,38 @@ pub fn load_classes(path: &Path) -> Result<ClassList, ClassError> {
     if named || !path.is_file() {
         return Ok(ClassList { table: ClassTable::load(path)?, remark: None });
     }
-    let text = std::fs::read_to_string(path).map_err(FileError::at(path))?;
-    let text = text.trim_start_matches('\u{feff}');
+    let text = read_class_text(path)?;
+    let text = text.as_str();
     let in_file = |error: ClassError| ClassError::Table { path: path.into(), source: error.into() };
     let json = |source| ClassError::Json { path: path.into(), source };
     let is_json = path.extension().is_some_and(|extension| extension == "json");
-    let classes = if is_json && text.trim_start().starts_with('{') {
+    let classes;
+    let mut renamed = None;
+    if is_json && text.trim_start().starts_with('{') {
         let config: ModelConfig = serde_json::from_str(text).map_err(json)?;
-        from_names(numbered(config).map_err(in_file)?)
+        (classes, renamed) = from_names(numbered(config).map_err(in_file)?);
     } else if is_json {
         // A list of one class is none of protoseg's.
         let values: Vec<serde_json::Value> = serde_json::from_str(text).map_err(json)?;
         match values.as_slice() {
-            [one] => vec![single_json(one).ok_or_else(|| in_file(ClassError::Count(1)))?],
+            [one] => classes = vec![single_json(one).ok_or_else(|| in_file(ClassError::Count(1)))?],
             _ => return Ok(ClassList { table: ClassTable::load(path)?, remark: None }),
         }
-    } else if let Some(classes) = label_map(text) {
-        classes
+    } else if let Some(listed) = label_map(text) {
+        classes = listed;
     } else if let Some(names) = plain_names(text) {
-        from_names(names)
+        (classes, renamed) = from_names(names);
     } else {
         match ClassTable::load(path) {
             Ok(table) => return Ok(ClassList { table, remark: None }),
             Err(error) => match single_line(text) {
-                Some(class) => vec![class],
+                Some(class) => classes = vec![class],
                 None => return Err(error),
             },
         }
-    };
-    with_background(classes).map_err(in_file)
+    }
+    let list = with_background(classes).map_err(in_file)?;
+    Ok(ClassList { remark: list.remark.or(renamed), ..list })
 }
 
 /// Adds a background as class 0 to a single class.
@@ -91,28 +93,45 @@ fn numbered(config: ModelConfig) -> Result<Vec<String>, ClassError> {
         }
     };
     for (id, name) in numbered {
-        let number: usize = id.parse().map_err(|_| ClassError::Line(1, id.clone()))?;
+        let number: usize = id.parse().map_err(|_| {
+            ClassError::Numbers(format!(
+                "id2label has the key `{id}`, which is not the number of a channel: write \"0\", \"1\" and so on"
+            ))
+        })?;
         names.insert(number, name);
     }
     match names.keys().enumerate().find(|(index, number)| index != *number) {
-        Some((index, number)) => Err(ClassError::Line(
-            index + 1,
-            format!("id2label has no {index}, and goes on with {number}"),
-        )),
+        Some((index, number)) => Err(ClassError::Numbers(format!(
+            "id2label has no {index}, and goes on with {number}: the model has a channel for every number, so name those \
+             that stand for nothing too, such as \"{index}\": \"unused {index}\""
+        ))),
         None => Ok(names.into_values().collect()),
     }
 }
 
-/// Names become unique, as a table needs them.
-fn from_names(names: Vec<String>) -> Vec<Class> {
-    let mut seen = BTreeMap::<String, usize>::new();
-    let class = |(index, name): (usize, String)| {
-        let times = seen.entry(name.clone()).and_modify(|times| *times += 1).or_insert(1);
-        let name = if *times > 1 { format!("{name} {times}") } else { name };
+/// Names become unique, as a table needs them. Returns a remark on those that were not.
+fn from_names(names: Vec<String>) -> (Vec<Class>, Option<String>) {
+    let mut seen: BTreeSet<String> = names.iter().cloned().collect();
+    let mut taken = BTreeSet::new();
+    let mut renamed = Vec::new();
+    let mut class = |(index, given): (usize, String)| {
+        let mut name = given.clone();
+        if !taken.insert(given.clone()) {
+            let mut numbered = (2..).map(|number| format!("{given} {number}"));
+            name = numbered.find(|name| seen.insert(name.clone())).unwrap_or(given);
+            renamed.push(format!("{index} `{name}`"));
+        }
         let source_id = u8::try_from(index).unwrap_or(u8::MAX);
         Class { name, color: voc_color(index), source_id }
     };
-    names.into_iter().enumerate().map(class).collect()
+    let classes = names.into_iter().enumerate().map(&mut class).collect();
+    let remark = (!renamed.is_empty()).then(|| {
+        format!(
+            "several classes have one name; told apart by numbers, class {}",
+            renamed.join(", class ")
+        )
+    });
+    (classes, remark)
 }
 
 /// Lines of CVAT's and Datumaro's `labelmap.txt`: `name:red,green,blue:parts:actions`.
@@ -195,6 +214,9 @@ mod tests {
         assert_eq!(names("list.json", r#"["a", "b"]"#), ["a", "b"]);
         // ADE20K has two classes of one name.
         assert_eq!(names("names.txt", "box\nsky\nbox\n"), ["box", "sky", "box 2"]);
+        assert_eq!(names("names.txt", "a\na\na 2\na\n"), ["a", "a 3", "a 2", "a 4"]);
+        let remark = load("names.txt", "box\nsky\nbox\n").unwrap().remark.unwrap();
+        assert!(remark.contains("class 2 `box 2`"), "{remark}");
         let map = load(
             "labelmap.txt",
             "# label:color_rgb:parts:actions\nbackground:0,0,0::\nroad:128,64,128::\n",
@@ -210,7 +232,11 @@ mod tests {
         assert_eq!(names("id2label.json", r#"{"1": "b", "0": "a"}"#), ["a", "b"]);
         assert_eq!(names("config.json", r#"{"label2id": {"z": 0, "a": 1}}"#), ["z", "a"]);
         let gap = load("config.json", r#"{"id2label": {"0": "a", "2": "b"}}"#).unwrap_err();
-        assert!(gap.contains("config.json") && gap.contains("id2label has no 1"), "{gap}");
+        for part in ["config.json", "id2label has no 1", "goes on with 2", "\"1\": \"unused 1\""] {
+            assert!(gap.contains(part), "{gap}");
+        }
+        let key = load("config.json", r#"{"id2label": {"0": "a", "b": "c"}}"#).unwrap_err();
+        assert!(key.contains("the key `b`") && !key.contains("line 1"), "{key}");
         assert!(load("other.json", r#"{"a": 1}"#).unwrap_err().contains("other.json"));
     }
 

@@ -25,11 +25,44 @@ pub enum ImportError {
         /// The system's error.
         source: std::io::Error,
     },
+    /// A file of another kind.
+    #[error("{} is {kind}", path.display())]
+    Kind {
+        /// The file.
+        path: PathBuf,
+        /// Its kind, and the way out.
+        kind: &'static str,
+    },
+    /// A file that ends too early.
+    #[error(
+        "{} cannot be opened as an ONNX model: it is cut short, or not an ONNX file ({bytes} bytes); copy or download it again", path.display()
+    )]
+    CutShort {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        bytes: usize,
+    },
+    /// A file that ONNX Runtime does not open, for a known reason.
+    #[error("{source}; {way}")]
+    Open {
+        /// The error.
+        source: SessionError,
+        /// The way out.
+        way: &'static str,
+    },
     /// Inputs or outputs that protoseg does not take.
     #[error("{0}")]
     Signature(String),
     /// Logits of another number of classes than the table's.
-    #[error("the file gives logits of {found} classes, and --classes names {expected}")]
+    #[error(
+        "the file gives logits of {found} classes, and --classes names {expected}: name a class for each channel, in their order{}",
+        match found.checked_sub(*expected) {
+            Some(1) => ", the background too, often the first",
+            None if found + 1 == *expected => "; a background without a channel cannot be told from the others: export it with one",
+            _ => "",
+        }
+    )]
     Classes {
         /// Classes of the logits.
         found: usize,

@@ -88,6 +88,12 @@ struct StringStringEntryProto {
     value: Option<String>,
 }
 
+/// False where the bytes end within a field, as those of a file that was cut short, or are none of
+/// protobuf.
+pub(super) fn is_whole(bytes: &[u8]) -> bool {
+    ModelProto::decode(bytes).is_ok()
+}
+
 /// Files that an ONNX file names, each with the bytes that it must hold at least.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ExternalData(BTreeMap<String, u64>);

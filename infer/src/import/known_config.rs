@@ -21,6 +21,25 @@ pub(super) struct KnownConfig {
     pub(super) size: Option<[usize; 2]>,
     /// True where they are resized by one edge, or padded, which is not followed.
     pub(super) other_geometry: bool,
+    /// Height and width that `config.json` states for the network.
+    pub(super) native: Option<[usize; 2]>,
+}
+
+/// Name of a network's configuration.
+const NETWORK: &str = "config.json";
+
+/// The size in a network's configuration; other fields do not matter.
+#[derive(Default, Deserialize)]
+struct NetworkFields {
+    image_size: Option<NetworkSize>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum NetworkSize {
+    Side(usize),
+    Both([usize; 2]),
+    Other(serde::de::IgnoredAny),
 }
 
 /// The fields of `transformers.image_processing_utils` that matter; null is the same as absent.
@@ -58,18 +77,20 @@ enum Size {
 impl KnownConfig {
     /// Reads the file beside a model; the default where there is none.
     pub(super) fn beside(model: &Path) -> Result<Self, ImportError> {
+        let native = native_size(&model.with_file_name(NETWORK));
         let path = model.with_file_name(NAME);
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Self::default());
+                return Ok(Self { native, ..Self::default() });
             }
             Err(source) => return Err(ImportError::Io { path, source }),
         };
         let failed = |reason: String| ImportError::Options(format!("{}: {reason}", path.display()));
         let fields: Fields =
             serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?;
-        Self::from_fields(&fields).map_err(failed)
+        let known = Self::from_fields(&fields).map_err(failed)?;
+        Ok(Self { native, ..known })
     }
 
     fn from_fields(fields: &Fields) -> Result<Self, String> {
@@ -110,7 +131,20 @@ impl KnownConfig {
             resizes: resizes && size.is_some(),
             size,
             other_geometry: resizes && size.is_none() && fields.size.is_some(),
+            native: None,
         })
+    }
+}
+
+/// The size of a network's configuration. It is only tried, so that faults of the file do not
+/// matter.
+fn native_size(path: &Path) -> Option<[usize; 2]> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let fields: NetworkFields = serde_json::from_str(&text).ok()?;
+    match fields.image_size? {
+        NetworkSize::Side(side) => Some([side; 2]),
+        NetworkSize::Both(size) => Some(size),
+        NetworkSize::Other(_) => None,
     }
 }
 
@@ -137,6 +171,7 @@ mod tests {
             resizes: true,
             size: Some([512, 512]),
             other_geometry: false,
+            native: None,
         };
         assert_eq!(read(segformer), Ok(expected));
         let plain = read(
@@ -162,5 +197,14 @@ mod tests {
         let faulty = read(r#"{"image_mean": [1, 2]}"#).unwrap_err();
         assert!(faulty.contains(NAME) && faulty.contains("2 values"), "{faulty}");
         assert!(read("[").unwrap_err().contains(NAME));
+        for (text, native) in [
+            (r#"{"image_size": 96, "id2label": {}}"#, Some([96; 2])),
+            (r#"{"image_size": [64, 96]}"#, Some([64, 96])),
+            (r#"{"image_size": {"height": 5}}"#, None),
+            ("[", None),
+        ] {
+            std::fs::write(folder.path().join(NETWORK), text).unwrap();
+            assert_eq!(read("{}").unwrap().native, native, "{text}");
+        }
     }
 }

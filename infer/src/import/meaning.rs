@@ -13,6 +13,9 @@ use crate::session::listed;
 /// How far rounding may move probabilities and their sum: that of 16-bit floats.
 const ROUNDING: f32 = 2e-3;
 
+/// Most colors of a label map in colors.
+const COLORS: usize = 64;
+
 /// The same for the sum over many classes.
 const SUM_ROUNDING: f32 = 2e-2;
 
@@ -82,28 +85,72 @@ pub(super) fn unclear_scale(scores: &[Tensor], kind: ScoreKind, one: bool) -> Op
     }
 }
 
-/// Says where the classes of channels could be meant in another order, or channels in another
-/// dimension.
-pub(super) fn doubtful_order(classes: &ClassTable, shape: &[usize]) -> Vec<String> {
-    let mut doubts = Vec::new();
+/// Says that integers in three channels are colors of labels, where few colors come in all trials.
+pub(super) fn colored(scores: &[Tensor]) -> Option<String> {
+    let mut colors = BTreeSet::new();
+    let mut largest = 0.0_f32;
+    for Tensor { shape, data } in scores {
+        let [count, 3, height, width] = shape[..] else { return None };
+        let plane = height * width;
+        for image in data.chunks_exact((3 * plane).max(1)).take(count) {
+            for pixel in 0..plane {
+                let color = [0, 1, 2].map(|channel| image[channel * plane + pixel]);
+                largest = color.into_iter().fold(largest, f32::max);
+                colors.insert(color.map(f32::to_bits));
+                if colors.len() > COLORS {
+                    return None;
+                }
+            }
+        }
+    }
+    (largest > 1.0).then(|| {
+        format!(
+            "the file gives integers in three channels, of which all trials show {} colors alone, as of a label map in colors: name the \
+             output before they are colored with --output, or export the labels; if they are scores, say --scores logits",
+            colors.len()
+        )
+    })
+}
+
+/// Says that the scores of all trials are the same at every pixel, as those of a network that lost
+/// its weights.
+pub(super) fn constant(scores: &[Tensor]) -> Option<String> {
+    let mut values: Vec<f32> = Vec::new();
+    for Tensor { shape, data } in scores {
+        let [_, channels, height, width] = shape[..] else { return None };
+        values.resize(channels, f32::NAN);
+        for (index, plane) in data.chunks_exact((height * width).max(1)).enumerate() {
+            let value = &mut values[index % channels];
+            for &score in plane {
+                if value.is_nan() {
+                    *value = score;
+                }
+                if (score - *value).abs() > 1e-6 * value.abs().max(1.0) {
+                    return None;
+                }
+            }
+        }
+    }
+    let text = "every pixel of every trial image gets the same scores: the file seems to have lost its weights, or needs another \
+                --normalization";
+    Some(text.to_owned())
+}
+
+/// Says where the classes of channels could be meant in another order.
+pub(super) fn doubtful_order(classes: &ClassTable) -> Option<String> {
     let count = classes.count();
     let mut ids: Vec<usize> =
         classes.classes().iter().map(|class| usize::from(class.source_id)).collect();
     let ordered: Vec<usize> = (0..count).collect();
     let first = ids.iter().zip(&ordered).position(|(id, place)| id != place);
     ids.sort_unstable();
-    if let (Some(place), true) = (first, ids == ordered) {
-        let class = &classes.classes()[place];
-        doubts.push(format!(
-            "channel {place} is `{}` though its id is {}: channels have the order of --classes; sort it by ids if they number \
-             the channels",
-            class.name, class.source_id
-        ));
-    }
-    if shape.len() == 4 && shape[1] == count && shape[3] == count {
-        doubts.push(format!("output {shape:?} taken with the classes in its second dimension"));
-    }
-    doubts
+    let place = first.filter(|_| ids == ordered)?;
+    let class = classes.classes().get(place)?;
+    Some(format!(
+        "channel {place} is `{}` though its id is {}: channels have the order of --classes; sort it by ids if they number \
+         the channels",
+        class.name, class.source_id
+    ))
 }
 
 /// Returns the usual threshold of one channel.
@@ -261,13 +308,32 @@ mod tests {
 
     #[test]
     fn doubtful_orders_are_said() {
-        let doubts = |classes: &str, shape: &[usize]| {
-            doubtful_order(&ClassTable::parse(classes).unwrap(), shape).join("; ")
+        let doubt = |classes: &str| {
+            doubtful_order(&ClassTable::parse(classes).unwrap()).unwrap_or_default()
         };
-        assert!(doubts("1 a\n0 b\n", &[1, 2, 8, 8]).contains("channel 0 is `a`"));
-        assert_eq!(doubts("0 a\n1 b\n", &[1, 2, 8, 8]), "");
-        assert_eq!(doubts("7 a\n9 b\n", &[1, 2, 8, 8]), "");
-        assert!(doubts("0 a\n1 b\n", &[1, 2, 2, 2]).contains("second dimension"));
+        assert!(doubt("1 a\n0 b\n").contains("channel 0 is `a`"));
+        assert_eq!(doubt("0 a\n1 b\n"), "");
+        assert_eq!(doubt("7 a\n9 b\n"), "");
+    }
+
+    #[test]
+    fn colors_of_labels_are_no_scores() {
+        let said = |data: &[f32]| colored(&[scores(3, data)]).is_some();
+        assert!(said(&[255.0, 0.0, 0.0, 255.0, 0.0, 0.0]));
+        // One-hot.
+        assert!(!said(&[1.0, 0.0, 0.0, 1.0, 0.0, 0.0]));
+        let many: Vec<f32> = (0..300).map(|value| (value % 251) as f32).collect();
+        assert!(!said(&many));
+    }
+
+    #[test]
+    fn scores_without_an_image_in_them_are_said() {
+        let said = |all: &[&[f32]]| {
+            constant(&all.iter().map(|data| scores(2, data)).collect::<Vec<_>>()).is_some()
+        };
+        assert!(said(&[&[0.0, 0.0, 0.5, 0.5], &[0.0, 0.0, 0.5, 0.5]]));
+        assert!(!said(&[&[0.0, 0.0, 0.5, 0.5], &[0.0, 0.0, 0.5, 0.6]]));
+        assert!(!said(&[&[0.0, 0.1, 0.5, 0.5]]));
     }
 
     fn values(

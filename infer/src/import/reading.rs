@@ -17,6 +17,8 @@ pub(super) struct OutputReading {
     pub(super) channels: usize,
     /// Height and width of the output.
     pub(super) size: [usize; 2],
+    /// Another order with as many classes that fits the shape as well.
+    pub(super) other: Option<OutputLayout>,
 }
 
 /// Reason why an output is no segmentation of the image.
@@ -28,15 +30,23 @@ pub(super) enum Unreadable {
     Shape,
 }
 
-/// Reads an output of `batch` images `[height, width]`: scores of `classes` classes, or one channel
-/// of scores or labels.
-pub(super) fn read(
-    output: &RawOutput,
-    batch: usize,
-    [height, width]: [usize; 2],
-    classes: usize,
-    channels_last: bool,
-) -> Result<OutputReading, Unreadable> {
+/// Images, and the output that is expected of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Expected {
+    /// Number of images.
+    pub(super) batch: usize,
+    /// Height and width of the images.
+    pub(super) size: [usize; 2],
+    pub(super) classes: usize,
+    /// True where the channels of a pixel lie beside each other in the input.
+    pub(super) channels_last: bool,
+    /// The only order that is read.
+    pub(super) layout: Option<OutputLayout>,
+}
+
+/// Reads an output: scores of the expected classes, or one channel of scores or labels.
+pub(super) fn read(output: &RawOutput, expected: Expected) -> Result<OutputReading, Unreadable> {
+    let Expected { batch, size: [height, width], classes, channels_last, layout } = expected;
     let mut layouts = match output.shape.len() {
         4 => vec![OutputLayout::Nchw, OutputLayout::Nhwc],
         3 => vec![OutputLayout::Nhw, OutputLayout::Chw, OutputLayout::Hwc],
@@ -46,8 +56,12 @@ pub(super) fn read(
     if channels_last {
         layouts.reverse();
     }
+    if let Some(layout) = layout {
+        layouts.retain(|one| *one == layout);
+    }
     let mut reason = Unreadable::Shape;
     let mut distorted = None;
+    let mut found: Option<OutputReading> = None;
     for layout in layouts {
         let Some([count, channels, rows, columns]) = layout.sizes(&output.shape) else { continue };
         let one = !matches!(layout, OutputLayout::Nchw | OutputLayout::Nhwc | OutputLayout::Nhw);
@@ -61,7 +75,7 @@ pub(super) fn read(
         if rows > FINEST * height || columns > FINEST * width {
             continue;
         }
-        let reading = OutputReading { layout, channels, size: [rows, columns] };
+        let reading = OutputReading { layout, channels, size: [rows, columns], other: None };
         if !alike {
             // Some networks answer at one resolution, whatever the image's proportions.
             if output.shape.len() == 4 && channels == classes && rows.min(columns) >= LEAST {
@@ -70,13 +84,20 @@ pub(super) fn read(
             continue;
         }
         if channels == 1 || channels == classes {
-            return Ok(reading);
+            match &mut found {
+                None => found = Some(reading),
+                Some(first) if channels == classes && first.channels == classes => {
+                    first.other.get_or_insert(layout);
+                }
+                Some(_) => {}
+            }
+            continue;
         }
         if reason == Unreadable::Shape {
             reason = Unreadable::Channels(channels);
         }
     }
-    distorted.ok_or(reason)
+    found.or(distorted).ok_or(reason)
 }
 
 /// Returns the output of the first image of a batch.
@@ -118,7 +139,8 @@ mod tests {
     fn the_order_of_dimensions_shows_in_the_shape() {
         let size = [128, 192];
         let layout = |shape: &[usize], batch, last| {
-            read(&output(shape), batch, size, 3, last).map(|reading| reading.layout)
+            let expected = Expected { batch, size, classes: 3, channels_last: last, layout: None };
+            read(&output(shape), expected).map(|reading| reading.layout)
         };
         assert_eq!(layout(&[1, 3, 32, 48], 1, false), Ok(OutputLayout::Nchw));
         assert_eq!(layout(&[1, 128, 192, 3], 1, false), Ok(OutputLayout::Nhwc));
@@ -131,6 +153,27 @@ mod tests {
         for wrong in [&[2, 3, 32, 48][..], &[1, 3], &[1, 3, 8, 8], &[1, 3, 0, 0], &[3; 5]] {
             assert_eq!(layout(wrong, 1, false), Err(Unreadable::Shape), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_second_order_that_fits_is_told() {
+        let square =
+            Expected { batch: 1, size: [64, 64], classes: 4, channels_last: false, layout: None };
+        let read = |shape: &[usize], expected| {
+            let reading = read(&output(shape), expected).unwrap();
+            (reading.layout, reading.other)
+        };
+        use OutputLayout::{Chw, Hwc, Nchw, Nhw, Nhwc};
+        assert_eq!(read(&[1, 4, 4, 4], square), (Nchw, Some(Nhwc)));
+        assert_eq!(
+            read(&[1, 4, 4, 4], Expected { channels_last: true, ..square }),
+            (Nhwc, Some(Nchw))
+        );
+        assert_eq!(read(&[4, 4, 4], square), (Chw, Some(Hwc)));
+        assert_eq!(read(&[1, 4, 4, 4], Expected { layout: Some(Nhwc), ..square }), (Nhwc, None));
+        // One channel is the same in either order.
+        assert_eq!(read(&[1, 64, 64], square), (Nhw, None));
+        assert_eq!(read(&[1, 4, 64, 64], square), (Nchw, None));
     }
 
     #[test]

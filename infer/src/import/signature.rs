@@ -41,7 +41,8 @@ const BATCHES: [usize; 4] = [2, 4, 8, 16];
 pub(super) fn input_formats(inputs: &[TensorInfo]) -> Result<Vec<InputFormat>, ImportError> {
     let [input] = inputs else {
         return Err(ImportError::Signature(format!(
-            "the file has {} inputs ({}), and only files with one, the image, can be imported",
+            "the file has {} inputs ({}), and only files with one, the image, can be imported: export it again from a module whose \
+             forward takes the image alone and holds the others as constants",
             inputs.len(),
             signature(inputs)
         )));
@@ -53,7 +54,15 @@ pub(super) fn input_formats(inputs: &[TensorInfo]) -> Result<Vec<InputFormat>, I
     };
     let Ok(element) = input.element.parse::<InputElement>() else {
         let known: Vec<&str> = InputElement::ALL.into_iter().map(|(name, _)| name).collect();
-        return refused(&format!("elements of the types {} are supported", known.join(", ")));
+        let way = match input.element.as_str() {
+            "int8" => {
+                "; a quantized file does not say how bytes become its integers: leave its input in floats or uint8, with the \
+                 QuantizeLinear in the file"
+            }
+            "string" => "; a file that decodes images by itself must be cut behind its decoder",
+            _ => "",
+        };
+        return refused(&format!("elements of the types {} are supported{way}", known.join(", ")));
     };
     if input.shape.contains(&Dimension::Fixed(0)) {
         return refused("a dimension is 0");
@@ -77,10 +86,21 @@ pub(super) fn input_formats(inputs: &[TensorInfo]) -> Result<Vec<InputFormat>, I
     }
     match formats.as_slice() {
         [] if !matches!(shape.len(), 0 | 2..=4) => refused("2 to 4 dimensions are needed"),
-        [] => refused(
-            "no dimension can be the channels; a file of other channels needs another input",
-        ),
+        [] => refused(&other_channels(&shape)),
         _ => Ok(formats),
+    }
+}
+
+/// Says which dimension seems to be channels of another number, and the way out.
+fn other_channels(shape: &[Option<usize>]) -> String {
+    let [_, first, .., last] = shape else { return "no dimension can be the channels".to_owned() };
+    let few = |side: &Option<usize>| side.filter(|side| (2..=16).contains(side));
+    match few(first).or_else(|| few(last)) {
+        Some(count) => format!(
+            "it takes {count}, and images are read as red, green and blue: export it from a module that takes three channels and adds the \
+             others as constants, or train a network of three; --channels picks which three bands of image files they are"
+        ),
+        None => "no dimension can be the channels, as none is 3 or 1".to_owned(),
     }
 }
 
@@ -159,7 +179,10 @@ mod tests {
         for (text, reason) in [
             ("x string N 3 H W", "float16"),
             ("x float32 N", "2 to 4 dimensions"),
-            ("x float32 N 4 512 512", "channels"),
+            ("x int8 1 3 64 64", "QuantizeLinear"),
+            ("x float32 N 4 512 512", "it takes 4"),
+            ("x float32 N 512 512 6", "it takes 6"),
+            ("x float32 N 40 512 512", "none is 3 or 1"),
             ("x float32 0 3 H W", "is 0"),
         ] {
             let message = input_formats(&[tensor(text)]).unwrap_err().to_string();

@@ -2,8 +2,9 @@
 
 use protoseg_models::window::{LogitGrid, Tiling};
 
+use super::known_config::KnownConfig;
 use super::trial::{Candidate, Trial};
-use super::{ImportError, ImportOptions};
+use super::{ImportError, ImportOptions, told_sizes};
 
 /// Multiples to which images are padded; by default the first at which the network runs.
 const MULTIPLES: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
@@ -53,12 +54,16 @@ pub(super) struct FoundSizes {
     pub(super) covers: bool,
     /// Height and width, where only those run.
     pub(super) only: Option<[usize; 2]>,
+    /// Least and largest height and width that run with the same output, where the network rounds
+    /// them down to [`only`](Self::only), or up.
+    pub(super) rounded: Option<[[usize; 2]; 2]>,
 }
 
 /// Finds the sizes that a file takes in one format.
 pub(super) fn find(
     candidate: &mut Candidate<'_>,
     options: &ImportOptions,
+    known: &KnownConfig,
 ) -> Result<FoundSizes, ImportError> {
     let declared = candidate.format().size();
     let sides = candidate.format().sides;
@@ -85,7 +90,7 @@ pub(super) fn find(
     }
     match options.multiple {
         Some(multiple) => try_multiple(candidate, options, multiple, true),
-        None => try_all(candidate, options),
+        None => try_all(candidate, options, known),
     }
 }
 
@@ -108,10 +113,10 @@ fn one_size(
     let trials = vec![candidate.try_size(size)?];
     let (grid, covers) = match grid(&trials, options.align_corners, 1) {
         Ok(grid) => (grid, false),
-        Err(error) if options.align_corners => return Err(error),
+        Err(error) if options.align_corners && aligned(&trials).is_none() => return Err(error),
         Err(_) => (covering(options, 1), true),
     };
-    Ok(FoundSizes { trials, grid, covers, only: undeclared.then_some(size) })
+    Ok(FoundSizes { trials, grid, covers, only: undeclared.then_some(size), rounded: None })
 }
 
 /// Grid of an output without a whole stride.
@@ -132,7 +137,8 @@ fn try_multiple(
     let fixed = |size: [usize; 2]| [0, 1].map(|axis| sides[axis].unwrap_or(size[axis]));
     let first = candidate.try_size(fixed(first_size(align_corners, multiple)))?;
     let found = grid(std::slice::from_ref(&first), align_corners, multiple);
-    let covers = covers && found.is_err() && !align_corners;
+    let may_cover = !align_corners || aligned(std::slice::from_ref(&first)).is_some();
+    let covers = covers && found.is_err() && may_cover;
     let coarse = match found {
         Ok(grid) => grid,
         Err(_) if covers => covering(options, multiple),
@@ -140,13 +146,14 @@ fn try_multiple(
     };
     let trials = vec![first, candidate.try_size(fixed(odd_size(coarse)))?];
     let grid = if covers { coarse } else { grid(&trials, align_corners, multiple)? };
-    Ok(FoundSizes { trials, grid, covers, only: None })
+    Ok(FoundSizes { trials, grid, covers, only: None, rounded: None })
 }
 
 /// The same for the least multiple at which the file runs; else for a size that alone runs.
 fn try_all(
     candidate: &mut Candidate<'_>,
     options: &ImportOptions,
+    known: &KnownConfig,
 ) -> Result<FoundSizes, ImportError> {
     let mut failures = Vec::new();
     let all = [(false, &MULTIPLES[..]), (true, &MULTIPLES), (false, &ODD_MULTIPLES)];
@@ -172,41 +179,83 @@ fn try_all(
         return Err(failures.swap_remove(index));
     }
     let windows = options.tiling.and_then(Tiling::window).map(|window| [window.size; 2]);
-    let told = failures.iter().flat_map(told_sizes);
-    let mut sizes: Vec<[usize; 2]> = windows.into_iter().chain(told).collect();
-    sizes.extend(COMMON);
+    let stated: Vec<[usize; 2]> =
+        windows.into_iter().chain(known.size).chain(known.native).collect();
+    let told = told_sizes::told_sizes(failures.iter().filter_map(|error| match error {
+        ImportError::Trial { size, source } => Some((*size, source.to_string())),
+        _ => None,
+    }));
+    let guessed = told.into_iter().chain(COMMON);
     let sides = candidate.format().sides;
     let fits = |size: &[usize; 2]| {
         size.iter().zip(sides).all(|(size, side)| side.is_none_or(|side| side == *size))
     };
-    for size in sizes.into_iter().filter(fits) {
+    let all = stated.iter().map(|size| (*size, true)).chain(guessed.map(|size| (size, false)));
+    for (size, is_stated) in all.filter(|(size, _)| fits(size)) {
         match one_size(candidate, options, size, true) {
             Err(ImportError::Trial { .. } | ImportError::Grid { .. }) => {}
+            Ok(found) if !is_stated => return exact(candidate, options, found, size),
             result => return result,
         }
     }
     Err(failures.swap_remove(0))
 }
 
-fn has_run(error: &ImportError) -> bool {
-    matches!(error, ImportError::Stride { .. })
-}
-
-/// Sizes that an error of ONNX Runtime may tell: the numbers in it, and the roots of squares.
-fn told_sizes(error: &ImportError) -> Vec<[usize; 2]> {
-    let ImportError::Trial { source, .. } = error else { return Vec::new() };
-    let text = source.to_string();
-    let numbers = text.split(|letter: char| !letter.is_ascii_digit());
-    let numbers = numbers.filter_map(|digits| digits.parse::<usize>().ok());
-    let mut sizes: Vec<[usize; 2]> = Vec::new();
-    for number in numbers {
-        for side in [number, number.isqrt()] {
-            if (16..=2048).contains(&side) && !sizes.contains(&[side; 2]) {
-                sizes.push([side; 2]);
-            }
+/// Corrects a size that was guessed: networks of patches take those too that fill no whole patches,
+/// and lose the rest of them.
+fn exact(
+    candidate: &mut Candidate<'_>,
+    options: &ImportOptions,
+    found: FoundSizes,
+    size: [usize; 2],
+) -> Result<FoundSizes, ImportError> {
+    let Some(shape) = found.trials.first().map(|trial| trial.reading.size) else {
+        return Ok(found);
+    };
+    let sides = candidate.format().sides;
+    let (mut least, mut largest, mut whole) = (size, size, size);
+    for axis in [0, 1] {
+        if sides[axis].is_some() {
+            continue;
+        }
+        let mut runs = |side: usize| {
+            let mut tried = size;
+            tried[axis] = side;
+            candidate.try_size(tried).is_ok_and(|trial| trial.reading.size == shape)
+        };
+        least[axis] = size[axis] - reach(|step| size[axis] > step && runs(size[axis] - step));
+        largest[axis] = size[axis] + reach(|step| runs(size[axis] + step));
+        // As many sides as a patch has pixels: one of them is a multiple of that.
+        let patch = largest[axis] - least[axis] + 1;
+        whole[axis] = largest[axis] / patch * patch;
+        if whole[axis] < least[axis] {
+            whole[axis] = size[axis];
         }
     }
-    sizes
+    if least == largest {
+        return Ok(found);
+    }
+    let found = if whole == size { found } else { one_size(candidate, options, whole, true)? };
+    Ok(FoundSizes { rounded: Some([least, largest]), ..found })
+}
+
+/// Largest number of steps that hold, up to 63, where those of fewer hold too.
+fn reach(mut holds: impl FnMut(usize) -> bool) -> usize {
+    // Of most networks none does.
+    if !holds(1) {
+        return 0;
+    }
+    let mut sure = 0;
+    for step in [32, 16, 8, 4, 2, 1] {
+        if holds(sure + step) {
+            sure += step;
+        }
+    }
+    sure
+}
+
+fn has_run(error: &ImportError) -> bool {
+    matches!(error, ImportError::Stride { .. })
 }
 
 /// First size to try where sizes are free: one that most networks take, and from which their stride
@@ -220,6 +269,60 @@ fn first_size(align_corners: bool, multiple: usize) -> [usize; 2] {
 fn odd_size(grid: LogitGrid) -> [usize; 2] {
     let steps = 96_usize.div_ceil(grid.encoder_stride) | 1;
     [steps, steps + 2].map(|steps| grid.round_up(steps * grid.encoder_stride))
+}
+
+/// Says that one size was found to be the only one, and which others it stands for.
+pub(super) fn only_remark([height, width]: [usize; 2], rounded: Option<[[usize; 2]; 2]>) -> String {
+    let runs = match rounded {
+        None => {
+            format!("of those tried only {height}x{width} runs: it is taken to be the only one")
+        }
+        Some([[least_height, least_width], [largest_height, largest_width]]) => format!(
+            "those from {least_height}x{least_width} to {largest_height}x{largest_width} alone run, with the same output, as of whole \
+             patches: {height}x{width} is taken to be the only one"
+        ),
+    };
+    format!("the file leaves sizes open, but {runs}; --size names another")
+}
+
+/// Says how outputs lie over images where that is at no whole stride.
+pub(super) fn covering_remark(trials: &[Trial], colors: &Trial, align_corners: bool) -> String {
+    let ([height, width], shape) = (colors.size, &colors.output.shape);
+    let outputs = format!("outputs {shape:?} for images of {height}x{width} pixels");
+    match aligned(trials) {
+        Some(_) if align_corners => {
+            format!("{outputs} are taken to lie with their corners on corner pixels")
+        }
+        Some(step) => format!(
+            "{outputs} are taken to cover the whole image from edge to edge; {step}, as where corners lie on corner pixels: \
+             then say --align-corners"
+        ),
+        None => format!(
+            "{outputs} lie at no whole stride and are taken to cover the whole image: \
+             where convolutions without padding cut its border off, labels would be shifted"
+        ),
+    }
+}
+
+/// Says in numbers that the outputs of all trials have a whole number of pixels between neighbors,
+/// or pixels of them, if corners lie on corners; None where they do not.
+fn aligned(trials: &[Trial]) -> Option<String> {
+    let counts: Vec<(usize, usize)> = trials
+        .iter()
+        .flat_map(|trial| trial.size.into_iter().zip(trial.reading.size))
+        .filter(|(pixels, outputs)| pixels.min(outputs) > &1)
+        .collect();
+    let (pixels, outputs) = *counts.first()?;
+    let all = |fits: &dyn Fn(usize, usize) -> bool| {
+        counts.iter().all(|&(pixels, outputs)| fits(pixels - 1, outputs - 1))
+    };
+    let coarser = (2..=64).find(|step| all(&|pixels, outputs| pixels == outputs * step));
+    let finer = (2..=4).find(|step| all(&|pixels, outputs| outputs == pixels * step));
+    match (coarser, finer) {
+        (Some(step), _) => Some(format!("{outputs} is ({pixels} - 1) / {step} + 1")),
+        (None, Some(step)) => Some(format!("{outputs} is ({pixels} - 1) * {step} + 1")),
+        (None, None) => None,
+    }
 }
 
 /// Finds the grid on which the outputs of all trials lie.
@@ -238,4 +341,17 @@ pub(super) fn grid(
         });
         ImportError::Stride { found: described.collect::<Vec<_>>().join(", ") }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reach;
+
+    #[test]
+    fn steps_are_counted_as_far_as_they_hold() {
+        for most in [0, 1, 2, 7, 15, 31, 32, 63] {
+            assert_eq!(reach(|step| step <= most), most);
+        }
+        assert_eq!(reach(|_| true), 63);
+    }
 }

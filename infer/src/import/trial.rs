@@ -4,9 +4,9 @@ use protoseg_models::adapter::Adapter;
 use protoseg_models::bundle::{TensorInfo, signature};
 use protoseg_models::interface::{InputElement, Interface, OutputLayout};
 
-use super::reading::{self, OutputReading, Unreadable, first_image, image};
+use super::reading::{self, Expected, OutputReading, Unreadable, first_image, image};
 use super::signature::InputFormat;
-use super::{ImportError, ImportOptions};
+use super::{ImportError, ImportOptions, other_outputs};
 use crate::session::{RawOutput, RawValues, Runner, SessionError};
 
 /// Seed of the images.
@@ -14,6 +14,10 @@ const SEED: u64 = 1;
 
 /// How far an image's scores may move when another runs beside it, as a share of the largest.
 const BESIDE: f32 = 0.02;
+
+/// Least distance, as a share of an axis, between the effects of changing the bottom and the right of
+/// an image: it shows that the axis is one of the two.
+const APART: f64 = 0.1;
 
 /// Colors of the fields of a chart.
 const FIELDS: [[u8; 3]; 12] = [
@@ -48,8 +52,8 @@ pub(super) struct Candidate<'a> {
     outputs: &'a [TensorInfo],
     /// Name and layout of the output, once a trial has shown it.
     chosen: Option<(String, OutputLayout)>,
-    /// Why that output was taken, where there were several.
-    pub(super) remark: Option<String>,
+    /// Why that output and that order of its dimensions were taken, where there were several.
+    pub(super) remarks: Vec<String>,
 }
 
 /// A scene of a size.
@@ -76,7 +80,7 @@ impl<'a> Candidate<'a> {
         options: &'a ImportOptions,
         outputs: &'a [TensorInfo],
     ) -> Self {
-        Self { runner, format, options, outputs, chosen: None, remark: None }
+        Self { runner, format, options, outputs, chosen: None, remarks: Vec::new() }
     }
 
     pub(super) fn into_runner(self) -> &'a mut Runner {
@@ -156,24 +160,88 @@ impl<'a> Candidate<'a> {
         size: [usize; 2],
     ) -> Result<Trial, ImportError> {
         let found = self.run(&image, size, false)?;
-        let classes = self.options.classes.count();
-        let last = self.format.layout.channels_last();
-        let batch = self.format.batch.unwrap_or(1);
+        let expected = Expected {
+            batch: self.format.batch.unwrap_or(1),
+            size,
+            classes: self.options.classes.count(),
+            channels_last: self.format.layout.channels_last(),
+            layout: self.options.output_layout.or(self.chosen.as_ref().map(|(_, layout)| *layout)),
+        };
         let mut readable = Vec::new();
         let mut reasons = Vec::new();
         for (name, output) in found {
-            match reading::read(&output, batch, size, classes, last) {
+            match reading::read(&output, expected) {
                 Ok(reading) => readable.push((name, reading, output)),
                 Err(reason) => reasons.push((name, reason, output.shape)),
             }
         }
-        if let Some((name, layout)) = &self.chosen {
-            readable.retain(|(found, reading, _)| found == name && reading.layout == *layout);
+        if let Some((name, _)) = &self.chosen {
+            readable.retain(|(found, ..)| found == name);
         }
-        let (name, reading, output) = self.choose(readable, &reasons, size)?;
+        let (name, mut reading, output) = self.choose(readable, &reasons, size)?;
+        if let Some(other) = reading.other {
+            let layout = self.settle(&name, &output.shape, [reading.layout, other], size)?;
+            let again = Expected { layout: Some(layout), ..expected };
+            reading = reading::read(&output, again).unwrap_or(reading);
+        }
         let output = first_image(&output, reading.layout);
         self.chosen = Some((name, reading.layout));
         Ok(Trial { size, image, reading, output })
+    }
+
+    /// Tells which of two orders an output has: images that differ at the bottom differ at the end
+    /// of the height, those that differ on the right at the end of the width.
+    fn settle(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        layouts: [OutputLayout; 2],
+        size @ [height, width]: [usize; 2],
+    ) -> Result<OutputLayout, ImportError> {
+        let axis = shape.len().saturating_sub(2);
+        let mut place = |changed: fn([usize; 2], [usize; 2]) -> bool| {
+            let mut image = scene(size);
+            let base = self.floats_of(name, &image, size)?;
+            for (index, pixel) in image.chunks_exact_mut(3).enumerate() {
+                if changed([index / width, index % width], [height, width]) {
+                    pixel.iter_mut().for_each(|byte| *byte = 255 - *byte);
+                }
+            }
+            let other = self.floats_of(name, &image, size)?;
+            Ok::<_, ImportError>(center_of_change(&base, &other, shape, axis))
+        };
+        let bottom = place(|[row, _], [height, _]| row * 4 >= height * 3)?;
+        let right = place(|[_, column], [_, width]| column * 4 >= width * 3)?;
+        let named = layouts.map(|layout| format!("{} ({})", layout.name(), layout.text()));
+        let height_lies_there = match (bottom, right) {
+            (Some(bottom), Some(right)) if bottom > right + APART => true,
+            (Some(bottom), Some(right)) if right > bottom + APART => false,
+            _ => {
+                return Err(ImportError::Options(format!(
+                    "the output `{name}` {shape:?} may be {} or {}, and the trials do not tell which: say it by --output-layout",
+                    named[0], named[1]
+                )));
+            }
+        };
+        let chosen = layouts.into_iter().find(|layout| layout.channels_last() != height_lies_there);
+        let chosen = chosen.unwrap_or(layouts[0]);
+        self.remarks.push(format!(
+            "output {shape:?} taken as {}, as the trials show; --output-layout overrides it",
+            chosen.text()
+        ));
+        Ok(chosen)
+    }
+
+    /// Runs an image and returns the values of one output.
+    fn floats_of(
+        &mut self,
+        name: &str,
+        image: &[u8],
+        size: [usize; 2],
+    ) -> Result<Vec<f32>, ImportError> {
+        let found = self.run(image, size, false)?;
+        let output = found.into_iter().find(|(found, _)| found == name);
+        Ok(output.map(|(_, output)| output.into_floats()).unwrap_or_default())
     }
 
     /// Chooses among the outputs that may be the segmentation.
@@ -197,6 +265,15 @@ impl<'a> Candidate<'a> {
                 readable.retain(|(_, reading, _)| is_scores(reading));
             }
         }
+        // One channel of floats beside labels of more than two classes is their confidence.
+        let is_labels =
+            |output: &RawOutput| matches!(output.values, RawValues::Integers(_)) && expected > 2;
+        if readable.len() > 1
+            && readable.iter().all(|(_, reading, _)| reading.channels == 1)
+            && readable.iter().any(|(.., output)| is_labels(output))
+        {
+            readable.retain(|(.., output)| is_labels(output));
+        }
         if readable.len() > 1 {
             return Err(ImportError::Signature(format!(
                 "the file has the outputs {}; name the one with the logits of {expected} classes or the labels with --output",
@@ -205,13 +282,18 @@ impl<'a> Candidate<'a> {
         }
         if let Some(found) = readable.pop() {
             if all.len() > 1 {
-                self.remark = Some(format!(
+                self.remarks.push(format!(
                     "of the outputs {} `{}` is taken; --output names another",
                     all.join(", "),
                     found.0
                 ));
             }
             return Ok(found);
+        }
+        let shapes: Vec<_> =
+            reasons.iter().map(|(name, _, shape)| (name.as_str(), shape.as_slice())).collect();
+        if let Some(said) = other_outputs::explain(&shapes, expected) {
+            return Err(ImportError::Signature(said));
         }
         match reasons {
             [] => Err(ImportError::Signature("the file has no output".to_owned())),
@@ -224,7 +306,8 @@ impl<'a> Candidate<'a> {
             _ => {
                 let shapes = reasons.iter().map(|(name, _, shape)| format!("{name} {shape:?}"));
                 Err(ImportError::Signature(format!(
-                    "no output of the file has {expected} classes or one channel over an image of {}x{}: {}",
+                    "no output of the file has {expected} classes or one channel over an image of {}x{}: {}; name as many classes as \
+                     one of them has channels, or export the network so that scores or labels of every pixel come out",
                     size[0],
                     size[1],
                     shapes.collect::<Vec<_>>().join(", ")
@@ -273,6 +356,22 @@ impl Trial {
     }
 }
 
+/// Mean place of the change between two outputs along an axis, from 0 to 1; None where nothing
+/// changed.
+fn center_of_change(base: &[f32], other: &[f32], shape: &[usize], axis: usize) -> Option<f64> {
+    let length = *shape.get(axis)?;
+    let after: usize = shape.get(axis + 1..)?.iter().product();
+    let (mut total, mut sum) = (0.0, 0.0);
+    for (index, (base, other)) in base.iter().zip(other).enumerate() {
+        let change = f64::from((base - other).abs());
+        if change.is_finite() {
+            total += change;
+            sum += change * ((index / after.max(1) % length.max(1)) as f64 + 0.5);
+        }
+    }
+    (total > 0.0).then(|| sum / total / length.max(1) as f64)
+}
+
 /// True where two outputs differ no more than rounding explains, but for a few places.
 fn are_alike(found: &[f32], expected: &[f32]) -> bool {
     let largest = expected.iter().fold(1e-3_f32, |largest, value| largest.max(value.abs()));
@@ -285,4 +384,23 @@ fn are_alike(found: &[f32], expected: &[f32]) -> bool {
         })
         .count();
     found.len() == expected.len() && far * 100 <= found.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_of_a_change_is_found_along_an_axis() {
+        let base = vec![0.0; 2 * 3 * 4];
+        let mut other = base.clone();
+        // Row 2 of 3, in either channel.
+        for index in [8, 9, 10, 11, 20, 21, 22, 23] {
+            other[index] = 1.0;
+        }
+        let center = |axis| center_of_change(&base, &other, &[1, 2, 3, 4], axis).unwrap();
+        assert!((center(2) - 2.5 / 3.0).abs() < 1e-9 && (center(3) - 0.5).abs() < 1e-9);
+        assert!((center(1) - 0.5).abs() < 1e-9);
+        assert_eq!(center_of_change(&base, &base, &[1, 2, 3, 4], 2), None);
+    }
 }

@@ -99,13 +99,15 @@ pub enum SegmentError {
     },
     /// An image or windows of a size that an imported file does not take.
     #[error(
-        "{found} pixels do not fit: this model takes {expected} and nothing else (height x width)"
+        "{found} pixels do not fit: this model takes {expected} and nothing else (height x width){way}"
     )]
     OneSize {
         /// Size of the image or windows.
         found: String,
         /// Size that the file takes.
         expected: String,
+        /// The way out, after a semicolon; empty where there is none.
+        way: &'static str,
     },
     /// Windows for a file that gives labels.
     #[error(

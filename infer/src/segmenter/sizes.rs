@@ -46,9 +46,9 @@ impl InputSizes {
 
     /// Returns the size to which an image is padded or scaled.
     pub(super) fn padded(self, size: [usize; 2]) -> Result<[usize; 2], SegmentError> {
-        let refused = |expected: String| {
+        let refused = |expected: String, way| {
             let [height, width] = size;
-            Err(SegmentError::OneSize { found: format!("{height}x{width}"), expected })
+            Err(SegmentError::OneSize { found: format!("{height}x{width}"), expected, way })
         };
         let rounded = |grid: LogitGrid| size.map(|side| grid.round_up(side.max(MIN_SIDE)));
         match self {
@@ -62,17 +62,26 @@ impl InputSizes {
                     let side = |side: Option<usize>| {
                         side.map_or("any".to_owned(), |side| side.to_string())
                     };
-                    return refused(sides.map(side).join(" x "));
+                    return refused(
+                        sides.map(side).join(" x "),
+                        "; import it again with --fit resize --size HEIGHTxWIDTH for others",
+                    );
                 }
                 let [height, width] = rounded(grid);
                 Ok([sides[0].unwrap_or(height), sides[1].unwrap_or(width)])
             }
             Self::One(one) if one == size => Ok(size),
             Self::Fitted(Fit::Pad, [height, width]) if size[0] > height || size[1] > width => {
-                refused(format!("at most {height}x{width}"))
+                refused(
+                    format!("at most {height}x{width}"),
+                    "; import it again with --fit resize, letterbox or window for larger images",
+                )
             }
             Self::Fitted(_, size) => Ok(size),
-            Self::One([height, width]) => refused(format!("{height}x{width}")),
+            Self::One([height, width]) => refused(
+                format!("{height}x{width}"),
+                "; import it again with --fit resize or letterbox for others",
+            ),
         }
     }
 
@@ -82,7 +91,12 @@ impl InputSizes {
             Self::Fitted(_, size) => Self::One(size),
             other => other,
         };
-        sizes.padded(tile).map(drop)
+        sizes.padded(tile).map(drop).map_err(|error| match error {
+            SegmentError::OneSize { found, expected, .. } => {
+                SegmentError::OneSize { found, expected, way: "" }
+            }
+            other => other,
+        })
     }
 
     /// Returns the place of a scaled image on what the network sees; None for images at their own

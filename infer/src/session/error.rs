@@ -103,6 +103,9 @@ const NO_MEMORY: [&str; 4] =
 /// errors (214), and crashed kernels from 700 (illegal address) to 720.
 const LOST: [std::ops::RangeInclusive<u32>; 2] = [214..=214, 700..=720];
 
+/// Start of a place in ONNX Runtime's source, as its builds have it.
+const SOURCE: &str = "/onnxruntime_src/";
+
 /// Text after which ONNX Runtime gives such a code.
 const CUDA: &str = "cuda failure ";
 
@@ -141,15 +144,73 @@ fn is_lost(message: &str) -> bool {
     digits.parse().is_ok_and(|number: u32| LOST.iter().any(|range| range.contains(&number)))
 }
 
-/// Joins the lines of a message; some of ONNX Runtime's end in empty ones.
+/// Joins the lines of a message, of which some end in empty ones, without the places in ONNX
+/// Runtime's source.
 pub(super) fn on_one_line(error: &ort::Error) -> ort::Error {
     let words: Vec<&str> = error.message().split_whitespace().collect();
-    ort::Error::new_with_code(error.code(), words.join(" "))
+    ort::Error::new_with_code(error.code(), without_source_places(&words.join(" ")))
+}
+
+/// Leaves out `/onnxruntime_src/FILE:LINE SIGNATURE`: it says nothing of the model, and its numbers
+/// are mistaken for sizes.
+fn without_source_places(message: &str) -> String {
+    let mut left = String::new();
+    let mut rest = message;
+    while let Some((before, place)) = rest.split_once(SOURCE) {
+        let Some(after) = place.find('(').and_then(|open| balanced(&place[open..], '(', ')'))
+        else {
+            break;
+        };
+        let after = after.trim_start();
+        let after = after.strip_prefix("const ").unwrap_or(after).trim_start();
+        let types = if after.starts_with("[with ") { balanced(after, '[', ']') } else { None };
+        left.push_str(before.trim_end());
+        left.push(' ');
+        rest = types.unwrap_or(after).trim_start();
+    }
+    left.push_str(rest);
+    left.trim().to_owned()
+}
+
+/// The text after the bracket that closes the first one; None where it never closes.
+fn balanced(text: &str, open: char, close: char) -> Option<&str> {
+    let mut depth = 0_usize;
+    for (index, letter) in text.char_indices() {
+        if letter == open {
+            depth += 1;
+        } else if letter == close {
+            depth = depth.checked_sub(1)?;
+            if depth == 0 {
+                return Some(&text[index + close.len_utf8()..]);
+            }
+        }
+    }
+    None
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_in_the_source_are_left_out() {
+        for (message, expected) in [
+            (
+                "Load model from a.onnx failed:/onnxruntime_src/onnxruntime/core/graph/model.cc:187 \
+                 onnxruntime::Model::Model(onnx::ModelProto&&, const std::map<int, f(int)>&) ModelProto does not have a graph.",
+                "Load model from a.onnx failed: ModelProto does not have a graph.",
+            ),
+            (
+                "Status Message: /onnxruntime_src/x.h:540 void onnxruntime::BroadcastIterator::Init(ptrdiff_t) const \
+                 [with T = int[3]] axis == 1 was false. Attempting to broadcast. 37 by 97",
+                "Status Message: axis == 1 was false. Attempting to broadcast. 37 by 97",
+            ),
+            ("plain (1 by 2)", "plain (1 by 2)"),
+            ("cut short /onnxruntime_src/x.cc:1 f(", "cut short /onnxruntime_src/x.cc:1 f("),
+        ] {
+            assert_eq!(without_source_places(message), expected);
+        }
+    }
 
     #[test]
     fn messages_are_told_apart() {

@@ -12,13 +12,16 @@ use protoseg_models::classes::{ClassError, ClassTable, IGNORE_INDEX};
 use protoseg_models::errors::FileError;
 
 use self::listed::ListReader;
+pub use self::repeats::SampleList;
 use crate::label_mapping::{ClassOrigin, LabelMapping};
 use crate::list::{self, ListResolver, ListTextError};
 use crate::scan::Scanner;
+use crate::scan::UnreadableFolder;
 pub use crate::scan::is_image_path;
 
 mod label_file;
 mod listed;
+mod repeats;
 
 /// Color of void pixels in the masks of Pascal VOC.
 const VOC_BORDER: [u8; 3] = [224, 224, 192];
@@ -33,8 +36,8 @@ const VOC_BORDER: [u8; 3] = [224, 224, 192];
 ///     std::fs::create_dir_all(root.path().join(name).parent().unwrap())?;
 ///     std::fs::write(root.path().join(name), "0 road\n1 sky\n")?;
 /// }
-/// let samples = Dataset::Folder.split(root.path(), "all")?;
-/// assert_eq!(samples[0].label, Some(root.path().join("labels/a.png")));
+/// let list = Dataset::Folder.split(root.path(), "all")?;
+/// assert_eq!(list.samples[0].label, Some(root.path().join("labels/a.png")));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -97,6 +100,20 @@ pub enum DatasetError {
         label.display(), first.display(), second.display()
     )]
     SharedLabel { label: PathBuf, first: PathBuf, second: PathBuf },
+    /// An image in another folder than the dataset's.
+    #[error(
+        "the label of {} does not follow from its path, which is not that of an image of this kind of \
+         dataset; name both in a list",
+        .0.display()
+    )]
+    NoLabel(PathBuf),
+    /// Several label files for one image.
+    #[error(
+        "{} and {} are both labels of one image: take one of them away, or name the right one in \
+         the second column of a list",
+        first.display(), second.display()
+    )]
+    SeveralLabels { first: PathBuf, second: PathBuf },
     /// A class file that cannot be parsed.
     #[error("{}: {source}", path.display())]
     Classes { path: PathBuf, source: ClassError },
@@ -142,7 +159,7 @@ impl Dataset {
     /// Lists the labeled images of a split by its usual name, such as `val`: a list in the root,
     /// ids in `ImageSets/Segmentation` (VOC), or a folder of cities in order of their names
     /// (Cityscapes). `all` is every image of a [`Folder`](Self::Folder), subfolders included.
-    pub fn split(self, root: &Path, split: &str) -> Result<Vec<Sample>, DatasetError> {
+    pub fn split(self, root: &Path, split: &str) -> Result<SampleList, DatasetError> {
         self.scan_split(root, split, &mut Scanner::new(false))
     }
 
@@ -152,7 +169,7 @@ impl Dataset {
         root: &Path,
         split: &str,
         scanner: &mut Scanner,
-    ) -> Result<Vec<Sample>, DatasetError> {
+    ) -> Result<SampleList, DatasetError> {
         match self {
             Self::Voc => {
                 self.labeled(root, &root.join(format!("ImageSets/Segmentation/{split}.txt")))
@@ -160,12 +177,7 @@ impl Dataset {
             Self::Cityscapes => {
                 let folder = root.join("leftImg8bit").join(split);
                 std::fs::read_dir(&folder).map_err(FileError::at(&folder))?;
-                let mut images = Vec::new();
-                let (cities, _) = scanner.entries(&folder, |_| false);
-                for city in cities.into_iter().filter(|entry| entry.is_folder) {
-                    let (entries, _) = scanner.entries(&city.path, |_| false);
-                    images.extend(entries.into_iter().map(|entry| entry.path));
-                }
+                let mut images = scanner.images(&folder);
                 images.retain(|path| path.to_string_lossy().ends_with("_leftImg8bit.png"));
                 self.with_labels(root, &folder, images)
             }
@@ -184,47 +196,87 @@ impl Dataset {
         root: &Path,
         folder: &Path,
         images: Vec<PathBuf>,
-    ) -> Result<Vec<Sample>, DatasetError> {
+    ) -> Result<SampleList, DatasetError> {
         if images.is_empty() {
             return Err(DatasetError::Empty(folder.into()));
         }
         let mut resolver = ListResolver::new(root, &[]);
         let mut with_label = |image: PathBuf| {
-            let relative = image.strip_prefix(root).ok();
-            let label = relative.and_then(|relative| self.label(root, relative));
-            let label =
-                label.map(|label| existing_label(label, folder, &mut resolver)).transpose()?;
+            let relative = match image.strip_prefix(root) {
+                Ok(relative) => Some(relative.to_owned()),
+                // Named from the current folder.
+                Err(_) => {
+                    std::path::absolute(&image).ok().and_then(|path| list::below(root, &path))
+                }
+            };
+            let label = relative.and_then(|relative| self.label(root, &relative));
+            let Some(label) = label else { return Err(DatasetError::NoLabel(image)) };
+            let label = Some(derived_label(label, folder, &mut resolver)?);
             Ok(Sample { image, label })
         };
-        let samples = collect(images.into_iter().map(&mut with_label), folder)?;
-        refuse_shared_labels(&samples)?;
-        Ok(samples)
+        let all = collect(images.into_iter().map(&mut with_label), folder)?;
+        let list = SampleList::new(all);
+        refuse_shared_labels(&list.samples)?;
+        Ok(list)
     }
 
-    /// Lists the images of a list file with their labels, all of which must exist.
+    /// Lists the images of a list file, or below a folder, with their labels, all of which must exist.
     ///
     /// A line is `image label`, or only `image` where the path of the label follows from it (a bare
     /// id for VOC), relative to the root; with a tab between the two if names hold spaces. [`list`]
     /// says which spellings are read. `…_labelTrainIds.png` of Cityscapes stands for
-    /// `…_labelIds.png` beside it.
-    pub fn labeled(self, root: &Path, list: &Path) -> Result<Vec<Sample>, DatasetError> {
+    /// `…_labelIds.png` beside it. A first line such as `image,label` names the columns of a table.
+    pub fn labeled(self, root: &Path, list: &Path) -> Result<SampleList, DatasetError> {
         self.listed(root, list, true)
     }
 
-    /// Lists the images of a list file without labels; a second column is ignored.
-    pub fn unlabeled(self, root: &Path, list: &Path) -> Result<Vec<Sample>, DatasetError> {
+    /// Lists the images of a list file, or below a folder, without labels; a second column is ignored.
+    pub fn unlabeled(self, root: &Path, list: &Path) -> Result<SampleList, DatasetError> {
         self.listed(root, list, false)
     }
 
-    fn listed(self, root: &Path, list: &Path, labeled: bool) -> Result<Vec<Sample>, DatasetError> {
+    fn listed(self, root: &Path, list: &Path, labeled: bool) -> Result<SampleList, DatasetError> {
+        if list.is_dir() {
+            return self.all_below(root, list, labeled);
+        }
         let bytes = std::fs::read(list).map_err(FileError::at(list))?;
         let objects = list.extension() == Some(OsStr::new("jsonl"));
         let lines = list::parse(&bytes, objects, root)
             .map_err(|source| DatasetError::List { list: list.into(), source })?;
         let mut reader = ListReader::new(self, root, list);
-        let samples = collect(lines.iter().map(|line| reader.sample(line, labeled)), list)?;
-        refuse_shared_labels(&samples)?;
-        if samples.is_empty() { Err(DatasetError::Empty(list.into())) } else { Ok(samples) }
+        let all = collect(lines.iter().map(|line| reader.sample(line, labeled)), list)?;
+        if all.is_empty() {
+            return Err(DatasetError::Empty(list.into()));
+        }
+        let samples = SampleList::new(all);
+        refuse_shared_labels(&samples.samples)?;
+        Ok(samples)
+    }
+
+    /// Every image below a folder, which stands for a list.
+    fn all_below(
+        self,
+        root: &Path,
+        folder: &Path,
+        labeled: bool,
+    ) -> Result<SampleList, DatasetError> {
+        let mut scanner = Scanner::new(false);
+        let images = scanner.images(folder);
+        if let Some(UnreadableFolder { path, error }) = scanner.report().unreadable.first() {
+            let source = std::io::Error::other(error.clone());
+            return Err(FileError { path: path.clone(), source }.into());
+        }
+        let mut list = if labeled {
+            self.with_labels(root, folder, images)?
+        } else if images.is_empty() {
+            return Err(DatasetError::Empty(folder.into()));
+        } else {
+            SampleList::new(images.into_iter().map(|image| Sample { image, label: None }).collect())
+        };
+        let lines = scanner.report().lines();
+        list.passed_over =
+            lines.iter().map(|line| line.split(';').next().unwrap_or(line).to_owned()).collect();
+        Ok(list)
     }
 
     /// Path of an image below the root, from its name in a list.
@@ -305,6 +357,22 @@ fn refuse_shared_labels(samples: &[Sample]) -> Result<(), DatasetError> {
     Ok(())
 }
 
+/// Path of the label that follows from an image's, also if its name on the disk has another Unicode
+/// form or ending. Fails where several files could be it.
+fn derived_label(
+    path: PathBuf,
+    list: &Path,
+    resolver: &mut ListResolver<'_>,
+) -> Result<PathBuf, DatasetError> {
+    let mut masks = resolver.same_stem(&path);
+    masks.retain(|mask| label_file::is_mask_path(mask) && mask.is_file());
+    if let [first, second, ..] = &masks[..] {
+        let (first, second) = (first.clone(), second.clone());
+        return Err(DatasetError::SeveralLabels { first, second });
+    }
+    existing_label(path, list, resolver)
+}
+
 /// Path of a label, also if its name on the disk has another Unicode form or ending.
 fn existing_label(
     path: PathBuf,
@@ -319,7 +387,10 @@ fn existing_label(
 }
 
 fn read(path: &Path) -> Result<String, DatasetError> {
-    Ok(std::fs::read_to_string(path).map_err(FileError::at(path))?)
+    let bytes = std::fs::read(path).map_err(FileError::at(path))?;
+    let in_file = |source| DatasetError::List { list: path.into(), source };
+    let text = list::decode(&bytes).map_err(in_file)?;
+    String::from_utf8(text).map_err(|_| in_file(ListTextError::Utf8))
 }
 
 #[cfg(test)]

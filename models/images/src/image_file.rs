@@ -1,4 +1,4 @@
-//! Image files to 8-bit RGB: PNG, JPEG, WebP, TIFF, BMP and PNM, told apart by content.
+//! Image files to 8-bit RGB: PNG, JPEG, WebP, TIFF, BMP, GIF and PNM, told apart by content.
 //!
 //! Gray is replicated, palettes are looked up and EXIF orientation is applied. Colors are taken as
 //! they are stored, without regard to opacity and further channels, and 16 bits are scaled to 8,
@@ -14,6 +14,7 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Li
 use protoseg_models::errors::FileError;
 use protoseg_models::reading::{Channels, ImageReading};
 
+use crate::animation;
 use crate::channels::{ColorModel, PixelFormat, PixelReader};
 use crate::geo::{GeoReference, Place};
 use crate::jpeg;
@@ -29,7 +30,7 @@ pub const MAX_PIXELS: u64 = 200_000_000;
 #[expect(missing_docs, reason = "the names of the fields say it")]
 pub enum DecodeError {
     /// None of the formats.
-    #[error("not an image of a known format (PNG, JPEG, WebP, TIFF, BMP, PNM)")]
+    #[error("not an image of a known format (PNG, JPEG, WebP, TIFF, BMP, GIF, PNM)")]
     UnknownFormat,
     /// Bytes that break the format.
     #[error("broken or cut short: {0}")]
@@ -121,6 +122,8 @@ pub struct EncodedImage<'a> {
     source: EncodedSource<'a>,
     size: [u32; 2],
     orientation: Orientation,
+    /// Number of frames, of which the first is read.
+    frames: usize,
 }
 
 /// Decoders of a format.
@@ -210,7 +213,8 @@ impl<'a> EncodedImage<'a> {
             let ([width, height], orientation) = (page.size, page.orientation);
             check_size(width, height, max_pixels)?;
             let source = EncodedSource::Tiff(Box::new(bytes), Box::new(page));
-            return Ok(Self { source, size: seen_size(width, height, orientation), orientation });
+            let size = seen_size(width, height, orientation);
+            return Ok(Self { source, size, orientation, frames: 1 });
         }
         let format = image::guess_format(bytes.as_ref()).ok().filter(ImageFormat::reading_enabled);
         let format = format.ok_or(DecodeError::UnknownFormat)?;
@@ -238,8 +242,10 @@ impl<'a> EncodedImage<'a> {
             let orientation = decoder.orientation().map_err(decode_error)?;
             drop(decoder);
             let source = EncodedSource::Unended(Box::new(bytes));
-            return Ok(Self { source, size: seen_size(width, height, orientation), orientation });
+            let size = seen_size(width, height, orientation);
+            return Ok(Self { source, size, orientation, frames: 1 });
         }
+        let frames = animation::frames(bytes.as_ref(), format);
         let mut decoder = open(bytes, format)?;
         let (width, height) = decoder.dimensions();
         let pixels = check_size(width, height, max_pixels)?;
@@ -250,7 +256,7 @@ impl<'a> EncodedImage<'a> {
         let is_scaled = format == ImageFormat::Pnm;
         let kind = if is_scaled { SampleKind::ScaledWord } else { SampleKind::Word };
         let source = EncodedSource::Decoder { decoder: Box::new(decoder), kind };
-        Ok(Self { source, size: seen_size(width, height, orientation), orientation })
+        Ok(Self { source, size: seen_size(width, height, orientation), orientation, frames })
     }
 
     /// Returns the number of pixels.
@@ -278,7 +284,7 @@ impl<'a> EncodedImage<'a> {
 
     /// Decodes the image by a model's choices.
     pub fn decode_as(self, reading: ImageReading) -> Result<NotedImage, DecodeError> {
-        let Self { source, orientation, .. } = self;
+        let Self { source, orientation, frames, .. } = self;
         let pixels = u64::from(self.size[0]) * u64::from(self.size[1]);
         let mut place = None;
         let (image, mut notes) = match source {
@@ -302,6 +308,7 @@ impl<'a> EncodedImage<'a> {
                 (decoded.image, decoded.notes)
             }
         };
+        notes.other_frames = frames - 1;
         notes.is_turned = orientation != Orientation::NoTransforms;
         let mut image = DynamicImage::ImageRgb8(image);
         image.apply_orientation(orientation);

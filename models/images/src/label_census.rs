@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use protoseg_models::classes::{Class, ClassTable, IGNORE_INDEX};
 
 use crate::label_mapping::{
-    ClassOrigin, LabelMapping, MaskError, UnknownId, color_line, count, list_colors, most_frequent,
+    ClassOrigin, MaskError, NAMED_WIDE, UnknownId, color_line, count, list_colors, most_frequent,
 };
 use crate::labeled::{LabeledDataset, LabeledImageError};
 
@@ -29,8 +29,36 @@ pub struct LabelCensus {
     origin: Option<ClassOrigin>,
 }
 
+/// Pixels of one mask by their meaning.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MaskCounts {
+    /// Pixels of each class, by train id.
+    pub classes: Vec<u64>,
+    /// Pixels that count for nothing.
+    pub ignored: u64,
+    /// Those of them by id; none of colored masks.
+    pub ignored_ids: BTreeMap<u8, u64>,
+}
+
+impl MaskCounts {
+    /// Counts train ids, with the pixels of each id in the label file.
+    pub fn new(labels: &[u8], ids: Option<&[u64; 256]>, set: &LabeledDataset) -> Self {
+        let mut classes = vec![0_u64; 256];
+        for &label in labels {
+            classes[usize::from(label)] += 1;
+        }
+        let ignored = classes[usize::from(IGNORE_INDEX)];
+        classes.truncate(set.classes().count());
+        let is_void = |id: u8| set.mapping().is_some_and(|mapping| mapping.is_void(id));
+        let ids = (0..=u8::MAX).zip(ids.into_iter().flatten().copied());
+        let ignored_ids = ids.filter(|&(id, pixels)| pixels > 0 && is_void(id)).collect();
+        Self { classes, ignored, ignored_ids }
+    }
+}
+
 impl LabelCensus {
-    fn new(set: &LabeledDataset) -> Self {
+    /// A census of no mask yet.
+    pub fn new(set: &LabeledDataset) -> Self {
         let table = set.classes();
         let mapping = set.mapping();
         let listed = mapping.and_then(|mapping| mapping.class_file().ignored_text());
@@ -45,20 +73,15 @@ impl LabelCensus {
         }
     }
 
-    fn add(&mut self, labels: &[u8], ids: &[u64; 256], mapping: Option<&LabelMapping>) {
+    /// Adds a mask.
+    pub fn add(&mut self, counts: &MaskCounts) {
         self.masks += 1;
-        let mut counts = [0_u64; 256];
-        for &label in labels {
-            counts[usize::from(label)] += 1;
-        }
-        for (sum, count) in self.classes.iter_mut().zip(counts) {
+        for (sum, count) in self.classes.iter_mut().zip(&counts.classes) {
             *sum += count;
         }
-        self.ignored += counts[usize::from(IGNORE_INDEX)];
-        for (id, &pixels) in (0..=u8::MAX).zip(ids) {
-            if pixels > 0 && mapping.is_some_and(|mapping| mapping.is_void(id)) {
-                *self.ignored_ids.entry(id).or_default() += pixels;
-            }
+        self.ignored += counts.ignored;
+        for (&id, pixels) in &counts.ignored_ids {
+            *self.ignored_ids.entry(id).or_default() += pixels;
         }
     }
 
@@ -177,6 +200,18 @@ pub struct LabelFaults {
 
 impl std::error::Error for LabelFaults {}
 
+impl LabelFaults {
+    /// Faults of so many masks, by the number of the mask.
+    pub fn new(
+        masks: usize,
+        faults: BTreeMap<usize, LabeledImageError>,
+        table: &ClassTable,
+    ) -> Self {
+        let train_ids = (!table.has_train_ids()).then(|| table.count());
+        Self { masks, faults, train_ids }
+    }
+}
+
 impl LabeledDataset {
     /// Reads all masks and counts their pixels, or else returns all faults. Images are not read.
     pub fn label_census(&self, max_pixels: u64) -> Result<LabelCensus, LabelFaults> {
@@ -191,7 +226,9 @@ impl LabeledDataset {
                     break;
                 }
                 match self.read_labels(index, max_pixels) {
-                    Ok(Some(mapped)) => own.add(&mapped.labels, &mapped.ids, self.mapping()),
+                    Ok(Some(mapped)) => {
+                        own.add(&MaskCounts::new(&mapped.labels, Some(&mapped.ids), self));
+                    }
                     Ok(None) => {}
                     Err(error) => {
                         faults.insert(index, error);
@@ -214,9 +251,7 @@ impl LabeledDataset {
         if faults.is_empty() {
             return Ok(census);
         }
-        let table = self.classes();
-        let train_ids = (!table.has_train_ids()).then(|| table.count());
-        Err(LabelFaults { masks: self.count(), faults, train_ids })
+        Err(LabelFaults::new(self.count(), faults, &self.classes()))
     }
 }
 
@@ -260,15 +295,22 @@ impl std::fmt::Display for LabelFaults {
             };
             return write!(formatter, "{only}{}", hint.unwrap_or_default());
         }
-        let mut ids: BTreeMap<u16, Occurrence> = BTreeMap::new();
+        let mut ids: BTreeMap<u32, Occurrence> = BTreeMap::new();
+        let mut per_class = None;
         let mut colors: HashMap<[u8; 3], Occurrence> = HashMap::new();
         let mut palettes: Vec<&LabeledImageError> = Vec::new();
         let mut others: Vec<&LabeledImageError> = Vec::new();
         let mut source = None;
         for fault in self.faults.values() {
             match fault {
-                LabeledImageError::Mask(MaskError::Ids { path, ids: unknown, origin }) => {
+                LabeledImageError::Mask(MaskError::Ids {
+                    path,
+                    ids: unknown,
+                    per_class: by,
+                    origin,
+                }) => {
                     source = Some((origin, IGNORE_INDEX));
+                    per_class = per_class.or(*by);
                     for &UnknownId { id, pixels, .. } in unknown {
                         ids.entry(id).or_default().add(pixels, path);
                     }
@@ -290,7 +332,7 @@ impl std::fmt::Display for LabelFaults {
         }
         let mut parts = Vec::new();
         if let Some((origin, void)) = source {
-            parts.extend(self.ids_text(&ids, origin));
+            parts.extend(self.ids_text(&ids, per_class, origin));
             parts.extend(colors_text(&colors, origin, void));
         }
         if let Some(first) = palettes.first() {
@@ -306,25 +348,30 @@ impl std::fmt::Display for LabelFaults {
 }
 
 impl LabelFaults {
-    fn ids_text(&self, ids: &BTreeMap<u16, Occurrence>, origin: &ClassOrigin) -> Option<String> {
+    fn ids_text(
+        &self,
+        ids: &BTreeMap<u32, Occurrence>,
+        per_class: Option<u32>,
+        origin: &ClassOrigin,
+    ) -> Option<String> {
+        let (&last, _) = ids.last_key_value()?;
+        let named = if last > u32::from(u8::MAX) { NAMED_WIDE } else { ids.len() };
         let listed: Vec<String> =
-            ids.iter().map(|(id, found)| format!("{id} ({})", found.text())).collect();
-        let line: Vec<String> = ids.keys().map(ToString::to_string).collect();
-        if listed.is_empty() {
-            return None;
-        }
-        let verb = if listed.len() == 1 { "the id" } else { "the ids" };
-        let are = if listed.len() == 1 { "is neither a class" } else { "are neither classes" };
-        let way = origin.way_out(&format!("{} ignore", line.join(",")));
+            ids.iter().take(named).map(|(id, found)| format!("{id} ({})", found.text())).collect();
+        let more = ids.len().saturating_sub(named);
+        let more = if more > 0 { format!(" and {more} more up to {last}") } else { String::new() };
+        let verb = if ids.len() == 1 { "the id" } else { "the ids" };
+        let are = if ids.len() == 1 { "is neither a class" } else { "are neither classes" };
+        let way = origin.way_out_of_ids(ids.keys().copied(), per_class);
         let hint = self.train_ids_hint(ids.keys().copied()).unwrap_or_default();
         Some(format!(
-            "in the masks, {verb} {} {are} of {origin} nor ignored; {way}{hint}",
+            "in the masks, {verb} {}{more} {are} of {origin} nor ignored; {way}{hint}",
             listed.join(", ")
         ))
     }
 
-    fn train_ids_hint(&self, mut ids: impl Iterator<Item = u16>) -> Option<String> {
-        let classes = self.train_ids.filter(|&classes| ids.all(|id| usize::from(id) < classes))?;
+    fn train_ids_hint(&self, mut ids: impl Iterator<Item = u32>) -> Option<String> {
+        let classes = self.train_ids.filter(|&classes| ids.all(|id| (id as usize) < classes))?;
         Some(format!(
             "; if these are train ids, 0 to {}, use the files of `label --format labelids`",
             classes - 1

@@ -35,6 +35,9 @@ pub enum LabelMapError {
     /// A file that holds no ids.
     #[error("{} holds {found}, not one 8-bit id per pixel (gray or palette PNG)", path.display())]
     Kind { path: PathBuf, found: String },
+    /// Samples that are no ids.
+    #[error("{}: the samples run {found}", path.display())]
+    NoIds { path: PathBuf, found: String },
     /// A file of a format that changes samples.
     #[error(
         "{} is {format}, which cannot hold ids: it changes the samples; save the masks as PNG, or \
@@ -86,7 +89,7 @@ pub fn read(path: &Path, max_pixels: u64) -> Result<LabelMap, LabelMapError> {
         MaskSamples::Ids(labels) | MaskSamples::Indexed { indices: labels, .. } => {
             Ok(LabelMap { height, width, labels })
         }
-        MaskSamples::WideIds(_) => kind("16-bit samples above 255"),
+        MaskSamples::WideIds(_) => kind("samples above 255"),
         MaskSamples::Colors(_) => kind("colors"),
     }
 }

@@ -1,6 +1,6 @@
 //! The meaning of the samples of a mask: ids and colors to train ids.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -41,7 +41,7 @@ struct ColorMeaning {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnknownId {
     /// The id.
-    pub id: u16,
+    pub id: u32,
     /// Number of pixels.
     pub pixels: u64,
     /// Row and column of the first one, from 0.
@@ -53,8 +53,9 @@ pub struct UnknownId {
 #[expect(missing_docs, reason = "the names of the fields say it")]
 pub enum MaskError {
     /// Ids that are neither classes nor ignored, all of them, in ascending order.
-    #[error("{}: {}", path.display(), unknown_ids(ids, origin))]
-    Ids { path: PathBuf, ids: Vec<UnknownId>, origin: ClassOrigin },
+    /// If they look like ids of instances, these divided by `per_class` are ids of classes.
+    #[error("{}: {}", path.display(), unknown_ids(ids, *per_class, origin))]
+    Ids { path: PathBuf, ids: Vec<UnknownId>, per_class: Option<u32>, origin: ClassOrigin },
     /// Colors that are neither those of classes nor ignored, all of them, the most frequent first.
     #[error("{}: {}", path.display(), unknown_colors(colors, *void, origin))]
     Colors { path: PathBuf, colors: Vec<([u8; 3], u64)>, void: u8, origin: ClassOrigin },
@@ -124,6 +125,53 @@ impl std::fmt::Display for ClassOrigin {
 }
 
 impl ClassOrigin {
+    /// The way to give ids a meaning; some may be above 255, which label maps cannot hold.
+    pub(crate) fn way_out_of_ids(
+        &self,
+        ids: impl Iterator<Item = u32> + Clone,
+        per_class: Option<u32>,
+    ) -> String {
+        let line = |ids: &mut dyn Iterator<Item = u32>| {
+            format!("{} ignore", ids.map(|id| id.to_string()).collect::<Vec<_>>().join(","))
+        };
+        let byte = u32::from(u8::MAX);
+        if ids.clone().all(|id| id <= byte) {
+            return self.way_out(&line(&mut ids.clone()));
+        }
+        let root = match self {
+            Self::File(path) => {
+                let root = path.parent().filter(|root| !root.as_os_str().is_empty());
+                root.unwrap_or(Path::new(".")).display().to_string()
+            }
+            Self::BuiltIn("Cityscapes") if per_class.is_some() => {
+                return "these are ids of instances; use the files `…_gtFine_labelIds.png`"
+                    .to_owned();
+            }
+            Self::BuiltIn(_) => "ROOT".to_owned(),
+        };
+        let example = match per_class {
+            Some(by) => format!(
+                "; they look like ids of instances, which are those of classes when divided by {by}: the \
+                 lines are `{by}-{} /{by}` and `* =`",
+                by * 256 - 1
+            ),
+            None => {
+                let first = ids.clone().find(|id| *id > byte).unwrap_or_default();
+                format!(" by lines such as `{first} 7` or `{first} ignore`, and `* =` for the rest")
+            }
+        };
+        let small: Vec<u32> = ids.filter(|id| *id <= byte).collect();
+        let small = if small.is_empty() {
+            String::new()
+        } else {
+            format!("; {}", self.way_out(&line(&mut small.into_iter())))
+        };
+        format!(
+            "ids above 255 do not fit into a label map: `protoseg convert {root} --map FILE --out NEW` \
+             gives them others{example}{small}"
+        )
+    }
+
     /// The way to give ids or colors a meaning; `line` is that of a class file to ignore them.
     pub(crate) fn way_out(&self, line: &str) -> String {
         match self {
@@ -231,12 +279,7 @@ impl LabelMapping {
             MaskSamples::Indexed { indices, palette } => {
                 self.map_indices(indices, &palette, width, path)
             }
-            MaskSamples::WideIds(ids) => {
-                let known = |id: u16| {
-                    u8::try_from(id).is_ok_and(|id| self.train_ids[usize::from(id)].is_some())
-                };
-                Err(self.unknown_ids(&ids, known, width, path))
-            }
+            MaskSamples::WideIds(ids) => Err(self.unknown_ids(&ids, width, path)),
             MaskSamples::Colors(colors) => self.map_colors(&colors, width, path),
         }
     }
@@ -278,9 +321,8 @@ impl LabelMapping {
     ) -> Result<MappedLabels, MaskError> {
         let ids = count_bytes(&labels);
         if (0..256).any(|id| ids[id] > 0 && self.train_ids[id].is_none()) {
-            let wide: Vec<u16> = labels.into_iter().map(u16::from).collect();
-            let known = |id: u16| self.train_ids[usize::from(id)].is_some();
-            return Err(self.unknown_ids(&wide, known, width, path));
+            let wide: Vec<u32> = labels.into_iter().map(u32::from).collect();
+            return Err(self.unknown_ids(&wide, width, path));
         }
         let table = self.train_ids.map(|label| label.unwrap_or(IGNORE_INDEX));
         for label in &mut labels {
@@ -289,20 +331,31 @@ impl LabelMapping {
         Ok(MappedLabels { labels, ids })
     }
 
-    fn unknown_ids(
-        &self,
-        ids: &[u16],
-        known: impl Fn(u16) -> bool,
-        width: usize,
-        path: &Path,
-    ) -> MaskError {
-        let mut unknown: BTreeMap<u16, UnknownId> = BTreeMap::new();
+    /// The error of ids, of which some have no meaning.
+    pub(crate) fn unknown_ids(&self, ids: &[u32], width: usize, path: &Path) -> MaskError {
+        let known =
+            |id: u32| u8::try_from(id).is_ok_and(|id| self.train_ids[usize::from(id)].is_some());
+        let mut unknown: BTreeMap<u32, UnknownId> = BTreeMap::new();
         for (index, &id) in ids.iter().enumerate().filter(|(_, id)| !known(**id)) {
             let first = [index / width.max(1), index % width.max(1)];
             unknown.entry(id).or_insert(UnknownId { id, pixels: 0, first }).pixels += 1;
         }
+        // Class * 1000 + number, as Cityscapes has it, or * 256, as Mapillary. The latter is likely only
+        // where there are several classes.
+        let wide = || unknown.keys().copied().filter(|id| *id > u32::from(u8::MAX));
+        let classes = |by: u32| wide().map(|id| id / by).collect::<BTreeSet<u32>>();
+        let per_class = [(1000, 1), (256, 2)].into_iter().find(|&(by, least)| {
+            let classes = classes(by);
+            classes.len() >= least && classes.into_iter().all(|id| id > 0 && known(id))
+        });
+        let per_class = per_class.map(|(by, _)| by);
         let ids = unknown.into_values().collect();
-        MaskError::Ids { path: path.into(), ids, origin: self.origin.clone() }
+        MaskError::Ids { path: path.into(), ids, per_class, origin: self.origin.clone() }
+    }
+
+    /// Returns the train id of an id; `None` if it has no meaning.
+    pub(crate) fn train_id(&self, id: u8) -> Option<u8> {
+        self.train_ids[usize::from(id)]
     }
 
     /// Indices are ids, unless the palette says otherwise. Only a palette that holds the colors of
@@ -447,18 +500,25 @@ fn is_generic(palette: &[[u8; 3]]) -> bool {
 
 /// Colors that a message names.
 const NAMED: usize = 8;
+/// Ids that a message names where some are above 255; there may be one for each object.
+pub(crate) const NAMED_WIDE: usize = 16;
 
-fn unknown_ids(ids: &[UnknownId], origin: &ClassOrigin) -> String {
+fn unknown_ids(ids: &[UnknownId], per_class: Option<u32>, origin: &ClassOrigin) -> String {
     let mut text = String::from("the ids ");
-    let mut line: Vec<String> = Vec::new();
-    for (index, UnknownId { id, pixels, first: [row, column] }) in ids.iter().enumerate() {
+    let is_wide = ids.iter().any(|unknown| unknown.id > u32::from(u8::MAX));
+    let named = if is_wide { NAMED_WIDE } else { ids.len() };
+    for (index, unknown) in ids.iter().take(named).enumerate() {
+        let UnknownId { id, pixels, first: [row, column] } = unknown;
         let comma = if index == 0 { "" } else { ", " };
         // Writing to a string cannot fail.
         let _ =
             write!(text, "{comma}{id} ({}, first at row {row}, column {column})", count(*pixels));
-        line.push(id.to_string());
     }
-    let way = origin.way_out(&format!("{} ignore", line.join(",")));
+    if ids.len() > named {
+        let last = ids.last().map_or(0, |unknown| unknown.id);
+        let _ = write!(text, " and {} more up to {last}", ids.len() - named);
+    }
+    let way = origin.way_out_of_ids(ids.iter().map(|unknown| unknown.id), per_class);
     format!("{text} are neither classes nor ignored; {way}")
 }
 

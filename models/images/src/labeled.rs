@@ -1,6 +1,6 @@
 //! Labeled images to train or to score on: those of a dataset on disk, or synthetic scenes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use protoseg_models::classes::ClassTable;
 use protoseg_models::reading::ImageReading;
 use protoseg_synthetic::render_scene;
 
-use crate::dataset::{Dataset, DatasetError, Sample};
+use crate::dataset::{Dataset, DatasetError, Sample, SampleList};
 use crate::image_file::{ImageFile, ImageFileError, NotedImage, swaps_sides};
 use crate::label_map::LabelMap;
 use crate::label_mapping::{LabelMapping, MappedLabels, MaskError};
@@ -24,6 +24,8 @@ pub struct LabeledImage {
     pub image: RgbImage,
     /// Train ids `[height, width]`, 255 for ignored pixels.
     pub truth: Vec<u8>,
+    /// Pixels of each id in the label file, all 0 for colors; `None` without a file.
+    pub ids: Option<Box<[u64; 256]>>,
 }
 
 impl LabeledImage {
@@ -47,6 +49,18 @@ pub enum LabeledImageError {
     Dataset(#[from] DatasetError),
 }
 
+impl LabeledImageError {
+    /// Returns true where a file cannot be read, and false where its content has no meaning or does not
+    /// fit.
+    pub fn is_unreadable(&self) -> bool {
+        match self {
+            Self::Image(_) => true,
+            Self::Mask(error) => matches!(error, MaskError::File(_)),
+            Self::Dataset(_) => false,
+        }
+    }
+}
+
 /// The second step of [`LabeledDataset::open`].
 pub type PendingDecode<'a> = Box<dyn FnOnce() -> Result<LabeledImage, LabeledImageError> + 'a>;
 
@@ -63,8 +77,15 @@ pub type PendingDecode<'a> = Box<dyn FnOnce() -> Result<LabeledImage, LabeledIma
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "the names of the fields say it")]
 pub enum LabeledDataset {
-    /// Files of a dataset; every pixel of a sample without label is ignored.
-    Files { samples: Vec<Sample>, ids: LabelMapping, classes: ClassTable, reading: DatasetReading },
+    /// Files of a dataset; every pixel of a sample without label is ignored. `remarks` tell of samples
+    /// that their list names again.
+    Files {
+        samples: Vec<Sample>,
+        ids: LabelMapping,
+        classes: ClassTable,
+        reading: DatasetReading,
+        remarks: Vec<String>,
+    },
     /// Synthetic street scenes `first..first + count` of a seed, in the classes of Cityscapes;
     /// `size` is height and width.
     Synthetic { seed: u64, first: u64, count: usize, size: [usize; 2] },
@@ -92,13 +113,17 @@ impl LabeledDataset {
         list: Option<&Path>,
         split: &str,
     ) -> Result<Self, DatasetError> {
-        let ids = dataset.label_mapping(root)?;
-        let samples = match list {
-            Some(list) => dataset.labeled(root, list)?,
-            None => dataset.split(root, split)?,
+        let Some(list) = list else {
+            return Self::from_split(dataset, root, split, &mut Scanner::new(false));
         };
+        let ids = dataset.label_mapping(root)?;
+        Ok(Self::files(dataset.labeled(root, list)?, list, ids))
+    }
+
+    fn files(list: SampleList, name: &Path, ids: LabelMapping) -> Self {
         let (classes, reading) = (ids.class_file().table.clone(), DatasetReading::default());
-        Ok(Self::Files { samples, ids, classes, reading })
+        let remarks = list.remarks(name);
+        Self::Files { samples: list.samples, ids, classes, reading, remarks }
     }
 
     /// Opens the images of a split by name; the scanner has the account of what was passed over in
@@ -110,9 +135,8 @@ impl LabeledDataset {
         scanner: &mut Scanner,
     ) -> Result<Self, DatasetError> {
         let ids = dataset.label_mapping(root)?;
-        let samples = dataset.scan_split(root, split, scanner)?;
-        let (classes, reading) = (ids.class_file().table.clone(), DatasetReading::default());
-        Ok(Self::Files { samples, ids, classes, reading })
+        let list = dataset.scan_split(root, split, scanner)?;
+        Ok(Self::files(list, Path::new(split), ids))
     }
 
     /// Opens the images of a list file without labels; those that the list `truth` names too have
@@ -124,18 +148,40 @@ impl LabeledDataset {
         truth: Option<&Path>,
     ) -> Result<Self, DatasetError> {
         let ids = dataset.label_mapping(root)?;
-        let mut samples = dataset.unlabeled(root, list)?;
+        let mut images = dataset.unlabeled(root, list)?;
         let known =
             truth.map(|truth| dataset.labeled(root, truth)).transpose()?.unwrap_or_default();
+        let truth_remarks = truth.map(|truth| known.remarks(truth)).unwrap_or_default();
         // One list may name an image relative to the root, and the other by its full path.
         let same = |image: &Path| image.canonicalize().unwrap_or_else(|_| image.to_owned());
         let known: HashMap<PathBuf, Option<PathBuf>> =
-            known.into_iter().map(|sample| (same(&sample.image), sample.label)).collect();
-        for sample in &mut samples {
+            known.samples.into_iter().map(|sample| (same(&sample.image), sample.label)).collect();
+        for sample in &mut images.samples {
             sample.label = known.get(&same(&sample.image)).cloned().flatten();
         }
-        let (classes, reading) = (ids.class_file().table.clone(), DatasetReading::default());
-        Ok(Self::Files { samples, ids, classes, reading })
+        let mut set = Self::files(images, list, ids);
+        if let Self::Files { remarks, .. } = &mut set {
+            remarks.extend(truth_remarks);
+        }
+        Ok(set)
+    }
+
+    /// Returns remarks on samples that the list names again.
+    pub fn remarks(&self) -> &[String] {
+        match self {
+            Self::Files { remarks, .. } => remarks,
+            Self::Synthetic { .. } => &[],
+        }
+    }
+
+    /// Leaves out the images of some indices.
+    pub fn without(&self, left_out: &BTreeSet<usize>) -> Self {
+        let mut kept = self.clone();
+        if let Self::Files { samples, .. } = &mut kept {
+            let mut index = 0..;
+            samples.retain(|_| index.next().is_none_or(|index| !left_out.contains(&index)));
+        }
+        kept
     }
 
     /// Returns the same images, read by a model's choices. Remarks on them are added to those of
@@ -259,7 +305,8 @@ impl LabeledDataset {
                 let render = move || {
                     let scene = render_scene(*seed, first + index as u64, *height, *width);
                     let image = RgbImage::from_raw(*width as u32, *height as u32, scene.image);
-                    Ok(LabeledImage { image: image.unwrap_or_default(), truth: scene.labels })
+                    let image = image.unwrap_or_default();
+                    Ok(LabeledImage { image, truth: scene.labels, ids: None })
                 };
                 Ok(((height * width) as u64, Box::new(render)))
             }
@@ -279,9 +326,9 @@ fn decode(
     let name = sample.image.display().to_string();
     notes.add(&name, &seen);
     let Some(path) = &sample.label else {
-        return Ok(LabeledImage { truth: vec![255; image.len() / 3], image });
+        return Ok(LabeledImage { truth: vec![255; image.len() / 3], image, ids: None });
     };
-    let ([height, width], MappedLabels { labels, .. }) = ids.read(path, max_pixels)?;
+    let ([height, width], MappedLabels { labels, ids }) = ids.read(path, max_pixels)?;
     let mut map = LabelMap { height, width, labels };
     let image_size = [image.height() as usize, image.width() as usize];
     if seen.is_turned {
@@ -299,11 +346,11 @@ fn decode(
         let (image, label) = (sample.image.clone(), path.clone());
         return Err(DatasetError::Size { image, image_size, label, label_size }.into());
     }
-    Ok(LabeledImage { image, truth: map.labels })
+    Ok(LabeledImage { image, truth: map.labels, ids: Some(ids) })
 }
 
 /// Turns a mask that was made for the pixels as stored like its image.
-fn turned(map: LabelMap, orientation: Orientation) -> LabelMap {
+pub(crate) fn turned(map: LabelMap, orientation: Orientation) -> LabelMap {
     let LabelMap { height, width, labels } = map;
     let image = GrayImage::from_raw(width as u32, height as u32, labels).unwrap_or_default();
     let mut image = DynamicImage::ImageLuma8(image);

@@ -1,8 +1,9 @@
 //! Image files, label maps, datasets on disk and annotation formats.
 //!
 //! [`image_file`] decodes to RGB and [`notes`] tell what may not be meant; [`image_rows`] and
-//! [`label_rows`] do so for images that are larger than memory; [`label_map`] reads and writes ids, [`mask`] reads the masks of annotation tools and [`label_mapping`] gives them their
-//! meaning; [`scan`] finds the images of a folder, [`list`] reads lists of images, [`dataset`] finds
+//! [`label_rows`] do so for images that are larger than memory; [`label_map`] reads and writes ids,
+//! [`mask`] reads the masks of annotation tools and [`label_mapping`] gives them their meaning,
+//! [`id_map`] other ids; [`scan`] finds the images of a folder, [`list`] reads lists of images, [`dataset`] finds
 //! the samples of a dataset, [`labeled`] reads them, `formats` writes annotations and `convert` reads
 //! them.
 //!
@@ -10,6 +11,7 @@
 
 #![warn(missing_docs)]
 
+mod animation;
 mod channels;
 #[cfg(feature = "annotations")]
 pub mod convert;
@@ -18,6 +20,7 @@ pub mod dataset;
 pub mod formats;
 pub mod geo;
 pub mod geo_tiff;
+pub mod id_map;
 pub mod image_file;
 pub mod image_rows;
 mod jpeg;
@@ -32,4 +35,7 @@ pub mod notes;
 pub mod overlap;
 mod samples;
 pub mod scan;
+#[doc(hidden)]
+pub mod testing;
 mod tiff_file;
+pub mod world_file;

@@ -1,10 +1,13 @@
 //! Text lists of images, as people have them: one reading for labeling, scoring and training.
 //!
-//! A line is a path, a pair of paths (image and label), or a JSON object. Texts may be UTF-8 or
+//! A line is a path, a pair of paths (image and label), a JSON object, or a line of a table whose first
+//! line names its columns (`image,label`). Texts may be UTF-8 or
 //! UTF-16, with any line ends; blank lines and lines that begin with `#` are skipped. A path may
 //! stand relative to the root, absolute, with `./` or `//`, with back slashes, in quotes, as a bare
 //! name or stem of an image folder, or in the other Unicode form than the name on the disk, as long
 //! as it means one file.
+
+mod table;
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -12,6 +15,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
+use table::TableHeader;
+pub(crate) use table::values;
 use unicode_normalization::UnicodeNormalization;
 
 use crate::scan::is_image_path;
@@ -20,11 +25,14 @@ use crate::scan::is_image_path;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ListTextError {
     /// UTF-16 with unpaired surrogates, or cut short.
-    #[error("broken UTF-16: save the list as UTF-8")]
+    #[error("broken UTF-16: save it as UTF-8")]
     Utf16,
     /// Four bytes a character.
-    #[error("the list is UTF-32: save it as UTF-8")]
+    #[error("the text is UTF-32: save it as UTF-8")]
     Utf32,
+    /// Another encoding of text.
+    #[error("neither UTF-8 nor UTF-16: save it as UTF-8")]
+    Utf8,
     /// NUL characters, which no path holds.
     #[error("line {0} holds a NUL character: not a list of paths, or not UTF-8")]
     Nul(usize),
@@ -35,6 +43,25 @@ pub enum ListTextError {
         line: usize,
         /// The error of the JSON reader.
         error: String,
+    },
+    /// A line of a table with more or fewer columns than its first line.
+    #[error(
+        "line {line} has {found} columns, and the first line names {expected}; put names that hold \
+         the separator in quotes"
+    )]
+    Columns {
+        /// Number of the line, from 1.
+        line: usize,
+        /// Number of its columns.
+        found: usize,
+        /// Number of columns in the first line.
+        expected: usize,
+    },
+    /// A line of a table without an image.
+    #[error("line {line} names no image in its column of images")]
+    NoImage {
+        /// Number of the line, from 1.
+        line: usize,
     },
 }
 
@@ -69,38 +96,50 @@ pub struct ListObject {
 }
 
 /// Splits the bytes of a list into lines. Lines are JSON objects if `objects`, or if the text
-/// begins with `{`. A line that begins with `#` is a comment, unless a file below `root` has that
-/// name.
+/// begins with `{`, or come as objects of a table if the first line names its columns. A line that
+/// begins with `#` is a comment, unless a file below `root` has that name.
 pub fn parse(bytes: &[u8], objects: bool, root: &Path) -> Result<Vec<ListLine>, ListTextError> {
     let text = decode(bytes)?;
     let objects = objects || text.trim_ascii_start().starts_with(b"{");
     // `find -print0` ends lines by NUL, and old Macs by a carriage return alone.
     let end = [b'\n', 0].into_iter().find(|end| text.contains(end)).unwrap_or(b'\r');
-    let mut lines = Vec::new();
-    for (number, line) in (1..).zip(text.split(|&byte| byte == end)) {
-        let line = trim(line);
-        let path = OsStr::from_bytes(line);
-        if line.is_empty() || (line[0] == b'#' && !root.join(path).is_file()) {
-            continue;
-        }
-        if line.contains(&0) {
-            return Err(ListTextError::Nul(number));
-        }
-        let content = if objects {
-            let object = serde_json::from_slice(line);
-            LineContent::Object(object.map_err(|error: serde_json::Error| {
-                ListTextError::Object { line: number, error: error.to_string() }
-            })?)
-        } else {
-            LineContent::Text(path.to_owned())
-        };
-        lines.push(ListLine { number, content });
+    let is_comment = |line: &[u8]| line[0] == b'#' && !root.join(OsStr::from_bytes(line)).is_file();
+    let numbered = (1..).zip(text.split(|&byte| byte == end));
+    let mut lines = numbered
+        .map(|(number, line)| (number, line, trim(line)))
+        .filter(|(.., line)| !line.is_empty() && !is_comment(line))
+        .peekable();
+    let mut header = None;
+    if let Some((_, first, _)) = lines.peek().copied().filter(|_| !objects) {
+        let next = lines.clone().nth(1).map(|(.., next)| next);
+        header = TableHeader::detect(first, next, root);
     }
-    Ok(lines)
+    if header.is_some() {
+        lines.next();
+    }
+    lines
+        .map(|(number, whole, line)| {
+            if line.contains(&0) {
+                return Err(ListTextError::Nul(number));
+            }
+            let content = match &header {
+                // The first and the last value may be empty.
+                Some(header) => LineContent::Object(header.object(number, whole)?),
+                None if objects => LineContent::Object(object(number, line)?),
+                None => LineContent::Text(OsStr::from_bytes(line).to_owned()),
+            };
+            Ok(ListLine { number, content })
+        })
+        .collect()
+}
+
+fn object(number: usize, line: &[u8]) -> Result<ListObject, ListTextError> {
+    serde_json::from_slice(line)
+        .map_err(|error| ListTextError::Object { line: number, error: error.to_string() })
 }
 
 /// Returns the text as UTF-8, or in the bytes of the system, without a byte order mark.
-fn decode(bytes: &[u8]) -> Result<Vec<u8>, ListTextError> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<u8>, ListTextError> {
     let units = |bytes: &[u8], read: fn([u8; 2]) -> u16| {
         let (pairs, rest) = bytes.as_chunks::<2>();
         let text = String::from_utf16(&pairs.iter().map(|&pair| read(pair)).collect::<Vec<_>>());
@@ -205,6 +244,19 @@ impl<'a> ListResolver<'a> {
     pub fn file_at(&mut self, path: &Path) -> Option<PathBuf> {
         let relative = path.strip_prefix(self.root).unwrap_or(path).to_owned();
         Some(self.root.join(self.file(relative.as_os_str())?))
+    }
+
+    /// Returns the files beside a path, which begins with the root, whose name without the ending is
+    /// that of the path in either Unicode form.
+    pub fn same_stem(&mut self, path: &Path) -> Vec<PathBuf> {
+        let relative = path.strip_prefix(self.root).unwrap_or(path).to_owned();
+        let key = relative.file_stem().and_then(form_c);
+        let (Some(key), Some(folder)) = (key, relative.parent()) else { return Vec::new() };
+        let is_same =
+            |name: &&OsString| Path::new(name).file_stem().and_then(form_c).as_ref() == Some(&key);
+        let names = self.listing(folder).get(&key).map(Vec::as_slice).unwrap_or_default();
+        let names: Vec<OsString> = names.iter().filter(is_same).cloned().collect();
+        names.iter().map(|name| path.with_file_name(name)).collect()
     }
 
     fn is_file(&self, path: &Path) -> bool {
@@ -360,7 +412,7 @@ mod tests {
             assert_eq!(texts(&units(mark, u16::to_be_bytes)), expected);
         }
         let error = |bytes: &[u8]| parse(bytes, false, Path::new("")).unwrap_err().to_string();
-        assert!(error(b"\xFF\xFEa\0b").contains("save the list as UTF-8"));
+        assert!(error(b"\xFF\xFEa\0b").contains("save it as UTF-8"));
         assert!(error(b"\xFF\xFE\0\0a\0\0\0").contains("UTF-32"));
         assert!(error(b"a\nb\0c").starts_with("line 2 holds a NUL"));
         assert!(error(b"{\"image\": 5}").starts_with("line 1: expected an object"));

@@ -10,6 +10,7 @@ use std::path::Path;
 use image::{DynamicImage, ImageDecoder};
 use protoseg_models::errors::FileError;
 
+use crate::animation;
 use crate::label_map::LabelMapError;
 
 /// Name of the PNG text that lists the classes of a mask of train ids, as JSON.
@@ -35,7 +36,7 @@ pub enum MaskSamples {
     /// One id a pixel.
     Ids(Vec<u8>),
     /// One id a pixel, of which some are above 255.
-    WideIds(Vec<u16>),
+    WideIds(Vec<u32>),
     /// Indices into a palette of RGB colors.
     Indexed {
         /// One index a pixel.
@@ -51,7 +52,8 @@ impl Mask {
     /// Reads a mask of at most `max_pixels` pixels; the format is told by content.
     ///
     /// Refused, as their samples do not come out as they went in: JPEG and lossy WebP, partly
-    /// transparent pixels, 16-bit colors that are not 8-bit ones, floating-point samples.
+    /// transparent pixels, 16-bit colors that are not 8-bit ones, floating-point samples that are no
+    /// whole numbers.
     pub fn read(path: &Path, max_pixels: u64) -> Result<Self, LabelMapError> {
         let file = MaskFile { path, max_pixels };
         let metadata = path.metadata().map_err(FileError::at(path))?;
@@ -85,6 +87,19 @@ impl Mask {
     /// Returns height and width.
     pub fn size(&self) -> [usize; 2] {
         [self.height, self.width]
+    }
+}
+
+impl MaskSamples {
+    /// Returns the ids; `None` for colors.
+    pub fn into_ids(self) -> Option<Vec<u32>> {
+        match self {
+            Self::Ids(ids) | Self::Indexed { indices: ids, .. } => {
+                Some(ids.into_iter().map(u32::from).collect())
+            }
+            Self::WideIds(ids) => Some(ids),
+            Self::Colors(_) => None,
+        }
     }
 }
 
@@ -139,7 +154,7 @@ impl MaskFile<'_> {
             if channels == 2 {
                 self.check_alpha(samples.chunks_exact(2).map(|pixel| pixel[1] == u16::MAX))?;
             }
-            return Ok(ids(samples.into_iter().step_by(channels).collect()));
+            return Ok(ids(samples.into_iter().step_by(channels).collect::<Vec<u16>>()));
         }
         let byte = |sample: u16| {
             let [high, low] = sample.to_be_bytes();
@@ -158,9 +173,10 @@ impl MaskFile<'_> {
 }
 
 /// Ids as bytes where they fit.
-fn ids(wide: Vec<u16>) -> MaskSamples {
-    let bytes: Option<Vec<u8>> = wide.iter().map(|&id| u8::try_from(id).ok()).collect();
-    bytes.map_or(MaskSamples::WideIds(wide), MaskSamples::Ids)
+fn ids<T: Copy + Into<u32>>(wide: Vec<T>) -> MaskSamples {
+    let bytes: Option<Vec<u8>> = wide.iter().map(|&id| u8::try_from(id.into()).ok()).collect();
+    let wide = || MaskSamples::WideIds(wide.into_iter().map(Into::into).collect());
+    bytes.map_or_else(wide, MaskSamples::Ids)
 }
 
 /// Unpacks samples of 1, 2 or 4 bits, the first in the highest bits; rows start on whole bytes.
@@ -192,18 +208,7 @@ fn read_webp(file: MaskFile<'_>, bytes: &[u8]) -> Result<Mask, LabelMapError> {
 
 /// Returns true if a chunk of the RIFF file holds a lossless image.
 fn webp_is_lossless(bytes: &[u8]) -> bool {
-    let mut rest = bytes.get(12..).unwrap_or_default();
-    while let Some((name, tail)) = rest.split_first_chunk::<4>()
-        && let Some((length, tail)) = tail.split_first_chunk::<4>()
-    {
-        if name == b"VP8L" {
-            return true;
-        }
-        let length = u32::from_le_bytes(*length) as usize;
-        // Chunks are padded to an even length.
-        rest = tail.get(length.saturating_add(length % 2)..).unwrap_or_default();
-    }
-    false
+    animation::chunks(bytes).any(|name| name == *b"VP8L")
 }
 
 #[cfg(test)]

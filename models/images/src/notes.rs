@@ -23,6 +23,8 @@ pub struct ImageNotes {
     pub no_end_marker: bool,
     /// The TIFF's pages of full resolution beside the one that was read.
     pub other_pages: usize,
+    /// Frames of an animation behind the one that was read.
+    pub other_frames: usize,
     /// EXIF turns or mirrors the image.
     pub is_turned: bool,
 }
@@ -118,6 +120,7 @@ struct Collected {
     clamped: Seen<Clamped>,
     no_end_marker: Seen<()>,
     other_pages: Seen<usize>,
+    other_frames: Seen<usize>,
     turned: Seen<()>,
     turned_masks: Seen<()>,
     /// Warnings that [`NoteCollector::add_once`] returned, by kind.
@@ -125,7 +128,7 @@ struct Collected {
 }
 
 /// Number of kinds of warnings.
-const KINDS: usize = 7;
+const KINDS: usize = 8;
 
 /// Collects remarks of many images, from any thread.
 #[derive(Debug, Default)]
@@ -139,7 +142,7 @@ impl NoteCollector {
         self.with(|collected| collected.add(name, notes));
     }
 
-    /// Adds a labeled image that EXIF turns. `with_mask` tells that its mask has the size of the
+    /// Adds an image with a mask that EXIF turns. `with_mask` tells that its mask has the size of the
     /// stored pixels and was turned too; else the mask's size fits either way.
     pub fn add_turned(&self, name: &str, with_mask: bool) {
         self.with(|collected| {
@@ -184,6 +187,7 @@ impl Collected {
         self.clamped.add(name, notes.clamped);
         self.no_end_marker.add(name, notes.no_end_marker.then_some(()));
         self.other_pages.add(name, (notes.other_pages > 0).then_some(notes.other_pages));
+        self.other_frames.add(name, (notes.other_frames > 0).then_some(notes.other_frames));
     }
 
     fn warnings(&self, images: usize) -> [Option<String>; KINDS] {
@@ -221,20 +225,27 @@ impl Collected {
                  {seen}; split them to have all pages (`tiffsplit`, or `gdal_translate GTIFF_DIR:2:in.tif out.tif`)"
             )
         });
+        let text = |name: &String, frames: &usize| format!("{frames} of {name}");
+        let frames = self.other_frames.describe(text).map(|(seen, count)| {
+            format!(
+                "{count} of {images} images are animations, of which the first frame is read; further frames: {seen}; \
+                 extract them to have all (`ffmpeg -i FILE frames/%06d.png`)"
+            )
+        });
         let turned = self.turned.describe(|name, ()| name.clone()).map(|(seen, count)| {
             format!(
-                "{count} of {images} labeled images are turned or mirrored by their EXIF orientation, and the size of \
-                 their masks does not tell for which side: {seen}; if the masks were made for the pixels as stored, remove \
+                "{count} of {images} images are turned or mirrored by their EXIF orientation, and the size of their \
+                 masks does not tell for which side: {seen}; if the masks were made for the pixels as stored, remove \
                  the orientation (`exiftool -Orientation= FILES`)"
             )
         });
         let masks = self.turned_masks.describe(|name, ()| name.clone()).map(|(seen, count)| {
             format!(
-                "{count} of {images} labeled images are turned by their EXIF orientation, and their masks, which have the \
-                 size of the stored pixels, were turned with them: {seen}"
+                "{count} of {images} images are turned by their EXIF orientation, and their masks, which have the size of \
+                 the stored pixels, were turned with them: {seen}"
             )
         });
-        [extra, unused, clamped, ends, pages, turned, masks]
+        [extra, unused, clamped, ends, pages, frames, turned, masks]
     }
 }
 

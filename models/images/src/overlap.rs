@@ -1,13 +1,23 @@
-//! Images that two lists share: by path, by file (hard and symbolic links), or by content.
+//! Images that two lists share, or that stand several times in one: by path, by file (hard and symbolic
+//! links), or by their pixels, also in other formats and compressions.
 
 use std::collections::HashMap;
-use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use image::RgbImage;
 use protoseg_models::digest;
 
 use crate::labeled::LabeledDataset;
+
+/// The images of a list with the digests of their pixels.
+#[derive(Debug, Clone, Copy)]
+pub struct ListedPixels<'a> {
+    /// The images.
+    pub set: &'a LabeledDataset,
+    /// A [`pixel_digest`] for each; or none, and pixels are not compared.
+    pub digests: &'a [String],
+}
 
 /// Images of one list that are in another one too.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,93 +28,170 @@ pub struct Overlap {
     pub shared: usize,
     /// Name of the first such image in the first and in the second list.
     pub example: [String; 2],
+    /// True if that image has only its pixels in common.
+    pub by_pixels: bool,
 }
 
 impl std::fmt::Display for Overlap {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { images, shared, example: [first, second] } = self;
-        let same =
-            if first == second { second.clone() } else { format!("{second}, which is {first}") };
+        let Self { images, shared, example: [first, second], by_pixels } = self;
+        let same = match by_pixels {
+            true => format!("{second}, which has the pixels of {first}"),
+            false if first == second => second.clone(),
+            false => format!("{second}, which is {first}"),
+        };
         write!(formatter, "{shared} of {images}, such as {same}")
     }
 }
 
-/// Returns the images of `other` that are in `set` too; `None` if there are none. Only files of the
-/// same size are compared by content (SHA-256). Files that cannot be read are left out.
-pub fn find(set: &LabeledDataset, other: &LabeledDataset) -> Option<Overlap> {
-    let (LabeledDataset::Files { samples, .. }, LabeledDataset::Files { samples: others, .. }) =
-        (set, other)
-    else {
-        return None;
-    };
-    let mut files: HashMap<(u64, u64), &Path> = HashMap::new();
-    let mut sizes: HashMap<u64, Vec<&Path>> = HashMap::new();
-    for sample in samples {
-        let Ok(metadata) = sample.image.metadata() else { continue };
-        files.entry(file(&metadata)).or_insert(&sample.image);
-        sizes.entry(metadata.len()).or_default().push(&sample.image);
-    }
-    let mut digests: HashMap<u64, HashMap<String, &Path>> = HashMap::new();
-    let mut found = Vec::new();
-    for sample in others {
-        let image = sample.image.as_path();
-        let Ok(metadata) = image.metadata() else { continue };
-        if let Some(same) = files.get(&file(&metadata)) {
-            found.push([*same, image]);
-            continue;
-        }
-        let Some(alike) = sizes.get(&metadata.len()) else { continue };
-        let digests = digests.entry(metadata.len()).or_insert_with(|| {
-            // In reverse, so that the first of equal files is kept.
-            let alike = alike.iter().rev().copied();
-            alike.filter_map(|path| Some((digest::sha256_file(path).ok()?, path))).collect()
-        });
-        let same = digest::sha256_file(image).ok().and_then(|digest| digests.get(&digest).copied());
-        found.extend(same.map(|same| [same, image]));
-    }
-    let example = found.first()?.map(|path| path.display().to_string());
-    Some(Overlap { images: others.len(), shared: found.len(), example })
+/// Images of a list that have the pixels of an earlier one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copies {
+    /// Number of images of the list.
+    pub images: usize,
+    /// Number of those that have the pixels of an earlier one.
+    pub copies: usize,
+    /// Names of the first such image and of the earlier one.
+    pub example: [String; 2],
 }
 
-fn file(metadata: &Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
+impl std::fmt::Display for Copies {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { images, copies, example: [copy, first] } = self;
+        let have = if *copies == 1 { "has" } else { "have" };
+        write!(
+            formatter,
+            "{copies} of {images} {have} the pixels of another one, such as {copy} those of {first}"
+        )
+    }
+}
+
+/// Returns a text that is the same for images of the same size and pixels: SHA-256, cut to 128 bits.
+pub fn pixel_digest(image: &RgbImage) -> String {
+    let digest = digest::sha256_bytes(image.as_raw());
+    let (width, height) = image.dimensions();
+    format!("{width}x{height}-{}", digest.get(..32).unwrap_or(&digest))
+}
+
+/// Returns the images of `other` that are in `first` too; `None` if there are none.
+pub fn find(first: ListedPixels<'_>, other: ListedPixels<'_>) -> Option<Overlap> {
+    let samples = paths(first.set)?;
+    let others = paths(other.set)?;
+    let mut files: HashMap<(u64, u64), &Path> = HashMap::new();
+    let mut pixels: HashMap<&str, &Path> = HashMap::new();
+    for (index, image) in samples.iter().enumerate() {
+        if let Some(file) = file(image) {
+            files.entry(file).or_insert(image);
+        }
+        if let Some(digest) = first.digests.get(index) {
+            pixels.entry(digest).or_insert(image);
+        }
+    }
+    let mut shared = 0;
+    let mut example = None;
+    for (index, image) in others.iter().enumerate() {
+        let same_file = file(image).and_then(|file| files.get(&file));
+        let digest = other.digests.get(index).map(String::as_str);
+        let same_pixels = || digest.and_then(|digest| pixels.get(digest));
+        let Some(same) = same_file.or_else(same_pixels) else { continue };
+        shared += 1;
+        example.get_or_insert((*same, *image, same_file.is_none()));
+    }
+    let (same, image, by_pixels) = example?;
+    let example = [same, image].map(|path| path.display().to_string());
+    Some(Overlap { images: others.len(), shared, example, by_pixels })
+}
+
+/// Returns the images of a list that have the pixels of an earlier one; `None` if there are none.
+pub fn copies(list: ListedPixels<'_>) -> Option<Copies> {
+    let images = paths(list.set)?;
+    let mut pixels: HashMap<&str, &Path> = HashMap::new();
+    let mut copies = 0;
+    let mut example = None;
+    for (image, digest) in images.iter().zip(list.digests) {
+        let first = *pixels.entry(digest).or_insert(image);
+        if first != *image {
+            copies += 1;
+            example.get_or_insert([*image, first]);
+        }
+    }
+    let example = example?.map(|path| path.display().to_string());
+    Some(Copies { images: images.len(), copies, example })
+}
+
+/// Paths of the images; `None` for synthetic scenes.
+fn paths(set: &LabeledDataset) -> Option<Vec<&Path>> {
+    let LabeledDataset::Files { samples, .. } = set else { return None };
+    Some(samples.iter().map(|sample| sample.image.as_path()).collect())
+}
+
+fn file(path: &Path) -> Option<(u64, u64)> {
+    let metadata = path.metadata().ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
 
+    use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+
     use super::*;
     use crate::dataset::Dataset;
+    use crate::testing::tree;
+
+    fn shade(value: u8) -> RgbImage {
+        RgbImage::from_fn(20, 10, |x, y| image::Rgb([x as u8, y as u8, value]))
+    }
 
     #[test]
-    fn images_are_found_by_path_link_and_content() {
-        let root = tempfile::tempdir().unwrap();
+    fn images_are_found_by_path_link_and_pixels() {
+        let root =
+            tree(&[("classes.txt", "0 a\n1 b"), ("images/x", ""), ("labels/x", "")]).unwrap();
         let at = |name: &str| root.path().join(name);
-        for folder in ["images", "labels"] {
-            fs::create_dir(at(folder)).unwrap();
-        }
-        fs::write(at("classes.txt"), "0 a\n1 b").unwrap();
-        for (name, text) in
-            [("a", "one"), ("b", "two"), ("c", "six"), ("copy", "two"), ("x", "ten")]
+        for (name, value) in
+            [("a.png", 1), ("b.png", 2), ("c.png", 3), ("copy.tif", 2), ("x.png", 9)]
         {
-            fs::write(at(&format!("images/{name}.png")), text).unwrap();
+            shade(value).save(at("images").join(name)).unwrap();
         }
+        let best = fs::File::create(at("images/best.png")).unwrap();
+        let best = PngEncoder::new_with_quality(best, CompressionType::Best, FilterType::Paeth);
+        shade(1).write_with_encoder(best).unwrap();
         fs::hard_link(at("images/c.png"), at("images/link.png")).unwrap();
-        for name in ["a", "b", "c", "copy", "x", "link"] {
+        for name in ["a", "b", "c", "copy", "x", "link", "best"] {
             fs::write(at(&format!("labels/{name}.png")), "").unwrap();
         }
         let list = |name: &str, images: &[&str]| {
-            let lines: String =
-                images.iter().map(|image| format!("images/{image}.png\n")).collect();
+            let lines: String = images.iter().map(|image| format!("images/{image}\n")).collect();
             fs::write(at(name), lines).unwrap();
-            LabeledDataset::from_files(Dataset::Folder, root.path(), Some(&at(name)), "").unwrap()
+            let set = LabeledDataset::from_files(Dataset::Folder, root.path(), Some(&at(name)), "");
+            let digests: Vec<String> = images
+                .iter()
+                .map(|image| crate::image_file::read(&at("images").join(image), 1000).unwrap())
+                .map(|image| pixel_digest(&image))
+                .collect();
+            (set.unwrap(), digests)
         };
-        let train = list("train.txt", &["a", "b", "c"]);
-        let overlap = find(&train, &list("val.txt", &["copy", "x", "a", "link"])).unwrap();
-        assert_eq!((overlap.images, overlap.shared), (4, 3));
+        let train = list("train.txt", &["a.png", "b.png", "c.png"]);
+        let listed = |(set, digests): &'_ (LabeledDataset, Vec<String>)| -> Option<Overlap> {
+            let train = ListedPixels { set: &train.0, digests: &train.1 };
+            find(train, ListedPixels { set, digests })
+        };
+        let overlap =
+            listed(&list("val.txt", &["copy.tif", "x.png", "a.png", "link.png", "best.png"]));
+        let overlap = overlap.unwrap();
+        assert_eq!((overlap.images, overlap.shared), (5, 4));
         let text = overlap.to_string();
-        assert!(text.starts_with("3 of 4, such as ") && text.ends_with("images/b.png"), "{text}");
-        assert_eq!(find(&train, &list("other.txt", &["x"])), None);
+        assert!(
+            text.starts_with("4 of 5, such as ") && text.contains("copy.tif, which has"),
+            "{text}"
+        );
+        assert_eq!(listed(&list("other.txt", &["x.png"])), None);
+        let link = listed(&list("link.txt", &["link.png"])).unwrap().to_string();
+        assert!(link.contains("link.png, which is ") && link.ends_with("c.png"), "{link}");
+        let both = list("both.txt", &["a.png", "best.png", "b.png"]);
+        let copies = copies(ListedPixels { set: &both.0, digests: &both.1 }).unwrap();
+        assert_eq!((copies.copies, copies.images), (1, 3));
+        assert_ne!(pixel_digest(&RgbImage::new(2, 3)), pixel_digest(&RgbImage::new(3, 2)));
     }
 }

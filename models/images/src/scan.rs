@@ -1,22 +1,27 @@
 //! Folder scan: the images below a folder, and an account of all that is passed over.
 //!
-//! Nothing found on the way ends a scan. A folder that cannot be read is reported once, and the
+//! An image that is reached twice, also through a link to its folder, is taken once, by the path
+//! that has no link where there is one. Nothing found on the way ends a scan. A folder that cannot be read is reported once, and the
 //! others are scanned. Hidden entries and what operating systems, storage boxes and notebooks leave
 //! behind are counted and not entered; files of endings that are not read are counted by ending.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// Endings of image files, in lower case.
-pub const IMAGE_ENDINGS: [&str; 13] =
-    ["png", "jpg", "jpeg", "jpe", "jfif", "jfi", "webp", "tif", "tiff", "bmp", "pgm", "ppm", "pnm"];
+pub const IMAGE_ENDINGS: [&str; 14] = [
+    "png", "jpg", "jpeg", "jpe", "jfif", "jfi", "webp", "tif", "tiff", "bmp", "gif", "pgm", "ppm",
+    "pnm",
+];
 
-/// Endings of texts that lie beside images; nobody takes them for images, so they are not counted.
-const TEXT_ENDINGS: [&str; 18] = [
-    "cfg", "csv", "htm", "html", "ini", "ipynb", "json", "jsonl", "log", "md", "py", "sh", "toml",
-    "tsv", "txt", "xml", "yaml", "yml",
+/// Endings of texts and world files that lie beside images; nobody takes them for images, so they are
+/// not counted.
+const TEXT_ENDINGS: [&str; 29] = [
+    "bpw", "cfg", "csv", "gfw", "htm", "html", "ini", "ipynb", "jgw", "jpgw", "json", "jsonl",
+    "log", "md", "pgw", "pngw", "prj", "py", "sh", "tfw", "tifw", "toml", "tsv", "txt", "wld",
+    "wpw", "xml", "yaml", "yml",
 ];
 
 /// Names, in lower case, of entries that systems leave behind without hiding them.
@@ -127,6 +132,8 @@ pub struct ScannedEntry {
     pub path: PathBuf,
     /// True for folders, and for links to folders.
     pub is_folder: bool,
+    /// True for symbolic links.
+    pub is_link: bool,
 }
 
 /// Scans folders and reports what it passes over. An entry that several scans meet counts once.
@@ -169,26 +176,32 @@ impl Scanner {
         self.report
     }
 
-    /// Returns the images below a folder in order of their paths, folder by folder. Links are
-    /// followed, each folder is entered once.
+    /// Returns the images below a folder in order of their paths. Links are followed, each folder is
+    /// entered once, and not through a link if it lies below the folder itself.
     pub fn images(&mut self, folder: &Path) -> Vec<PathBuf> {
-        let mut images = Vec::new();
-        self.walk(folder, &mut HashSet::new(), &mut images);
-        images
+        let mut walk = Walk::default();
+        walk.linked.push_back(folder.to_owned());
+        while let Some(folder) = walk.linked.pop_front() {
+            self.walk(&folder, &mut walk);
+        }
+        walk.images.sort();
+        walk.images
     }
 
-    fn walk(&mut self, folder: &Path, entered: &mut HashSet<PathBuf>, images: &mut Vec<PathBuf>) {
+    fn walk(&mut self, folder: &Path, walk: &mut Walk) {
         if let Ok(canonical) = folder.canonicalize()
-            && !entered.insert(canonical)
+            && !walk.entered.insert(canonical)
         {
             return;
         }
         let (entries, is_new) = self.entries(folder, |_| false);
-        for ScannedEntry { path, is_folder } in entries {
-            if is_folder {
-                self.walk(&path, entered, images);
+        for ScannedEntry { path, is_folder, is_link } in entries {
+            if is_folder && is_link {
+                walk.linked.push_back(path);
+            } else if is_folder {
+                self.walk(&path, walk);
             } else if is_image_path(&path) {
-                images.push(path);
+                walk.images.push(path);
             } else if is_new {
                 self.count_ending(&path);
             }
@@ -216,12 +229,14 @@ impl Scanner {
                     continue;
                 }
                 // The kind comes with the listing, so that a folder that cannot be entered is one.
-                let is_folder = match entry.file_type() {
-                    Ok(kind) if kind.is_symlink() => entry.path().is_dir(),
-                    Ok(kind) => kind.is_dir(),
-                    Err(_) => false,
+                let kind = entry.file_type();
+                let is_link = kind.as_ref().is_ok_and(std::fs::FileType::is_symlink);
+                let is_folder = if is_link {
+                    entry.path().is_dir()
+                } else {
+                    kind.is_ok_and(|kind| kind.is_dir())
                 };
-                entries.push(ScannedEntry { path: entry.path(), is_folder });
+                entries.push(ScannedEntry { path: entry.path(), is_folder, is_link });
             }
             Ok(())
         });
@@ -254,6 +269,16 @@ impl Scanner {
     }
 }
 
+/// State of a walk below a folder.
+#[derive(Debug, Default)]
+struct Walk {
+    /// Canonical paths.
+    entered: HashSet<PathBuf>,
+    /// Links to folders, which wait until every folder that lies below the first was entered.
+    linked: VecDeque<PathBuf>,
+    images: Vec<PathBuf>,
+}
+
 /// A name without control characters, which could break the line or control a terminal.
 fn printable(name: &str) -> String {
     name.replace(char::is_control, "?")
@@ -262,16 +287,7 @@ fn printable(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn tree(files: &[&str]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for file in files {
-            let path = root.path().join(file);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, "").unwrap();
-        }
-        root
-    }
+    use crate::testing::empty_files;
 
     fn names(scanner: &mut Scanner, root: &Path) -> Vec<String> {
         let images = scanner.images(root);
@@ -280,7 +296,7 @@ mod tests {
 
     #[test]
     fn by_products_and_other_endings_are_counted_once() {
-        let root = tree(&[
+        let root = empty_files(&[
             "a.jpg",
             "site/b.jfif",
             "site/c.PGM",
@@ -293,11 +309,12 @@ mod tests {
             "site/Thumbs.db",
             "lost+found/x.jpg",
             "d.heic",
-            "g.GIF",
-            "h.gif",
+            "g.AVIF",
+            "h.avif",
             "f",
             "notes.txt",
-        ]);
+        ])
+        .unwrap();
         let mut scanner = Scanner::new(false);
         assert_eq!(names(&mut scanner, root.path()), ["a.jpg", "site/b.jfif", "site/c.PGM"]);
         assert_eq!(names(&mut scanner, &root.path().join("site")), ["b.jfif", "c.PGM"]);
@@ -305,7 +322,7 @@ mod tests {
         let lines = scanner.report().lines();
         assert!(lines[0].starts_with("8 entries passed over") && lines[0].contains("--hidden"));
         assert!(lines[0].contains("lost+found") && lines[0].contains("Thumbs.db"));
-        assert_eq!(lines[1], "4 files of endings that are not read: gif 2, heic 1, none 1");
+        assert_eq!(lines[1], "4 files of endings that are not read: avif 2, heic 1, none 1");
         let mut scanner = Scanner::new(true);
         assert_eq!(names(&mut scanner, root.path()).len(), 10);
         assert_eq!((scanner.report().hidden, scanner.report().endings["db"]), (0, 1));
@@ -316,7 +333,7 @@ mod tests {
     fn unreadable_and_vanished_folders_and_loops_cost_themselves() {
         use std::os::unix::fs::symlink;
 
-        let root = tree(&["a.png", "deep/b.png"]);
+        let root = empty_files(&["a.png", "deep/b.png"]).unwrap();
         let at = |name: &str| root.path().join(name);
         symlink(root.path(), at("deep/again")).unwrap();
         symlink("loop.png", at("loop.png")).unwrap();
@@ -328,5 +345,24 @@ mod tests {
         let unreadable = &scanner.report().unreadable;
         assert!(unreadable.len() == 1 && unreadable[0].path == at("gone"), "{unreadable:?}");
         assert!(unreadable[0].error.contains("No such file"), "{unreadable:?}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn an_image_has_the_path_without_a_link_where_there_is_one() {
+        use std::os::unix::fs::symlink;
+
+        let root = empty_files(&["in/real/a.png", "in/z.png", "elsewhere/deep/b.png"]).unwrap();
+        let at = |name: &str| root.path().join(name);
+        // Before and behind what they lead to, in order of names; one chain of links.
+        symlink(at("in/real"), at("in/a link")).unwrap();
+        symlink(at("in/a link"), at("in/zz")).unwrap();
+        symlink(at("elsewhere"), at("in/other")).unwrap();
+        symlink(at("in"), at("elsewhere/back")).unwrap();
+        let mut scanner = Scanner::new(false);
+        let expected = ["other/deep/b.png", "real/a.png", "z.png"];
+        assert_eq!(names(&mut scanner, &at("in")), expected);
+        // Named by the user, a link is the folder.
+        assert_eq!(names(&mut scanner, &at("in/a link")), ["a.png"]);
     }
 }

@@ -45,7 +45,10 @@ fn camvid_has_the_documented_shares_and_lists() {
     for count in [23, 46, 92] {
         assert_eq!(set(&format!("splits/{count}/labeled.txt")).count(), count);
         let unlabeled = root.join(format!("splits/{count}/unlabeled.txt"));
-        assert_eq!(Dataset::Camvid.unlabeled(&root, &unlabeled).unwrap().len(), 367 - count);
+        assert_eq!(
+            Dataset::Camvid.unlabeled(&root, &unlabeled).unwrap().samples.len(),
+            367 - count
+        );
     }
 }
 

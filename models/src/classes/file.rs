@@ -1,11 +1,11 @@
 //! Class files: `classes.txt` and JSON lists of classes.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Class, ClassError, ClassTable, IGNORE_INDEX, voc_color};
-use crate::errors::FileError;
+use super::{Class, ClassError, ClassTable, IGNORE_INDEX, read_class_text, voc_color};
 
 /// Classes of a data set, with the ids of its label files that count for nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct ClassFile {
 pub struct IgnoredIds {
     /// First and last id.
     pub ids: (u8, u8),
+    /// Name on the line, such as `fence` in `3 fence ignore`, if there is one.
+    pub name: Option<String>,
     /// RGB of these pixels in colored masks, if the line gives it.
     pub color: Option<[u8; 3]>,
 }
@@ -51,7 +53,7 @@ impl ClassFile {
             _ if !name.is_file() => return Err(ClassError::Absent(name.into())),
             _ => {}
         }
-        let text = std::fs::read_to_string(name).map_err(FileError::at(name))?;
+        let text = read_class_text(name)?;
         let file = if name.extension().is_some_and(|extension| extension == "json") {
             let classes: Vec<JsonClass> = serde_json::from_str(&text)
                 .map_err(|source| ClassError::Json { path: name.into(), source })?;
@@ -64,7 +66,8 @@ impl ClassFile {
 
     /// Parses a class file: `id name` on each line, in order of train ids, with a color as
     /// `red green blue` or `#rrggbb` behind the name if it is given. Names may contain spaces, and
-    /// `#` starts a comment.
+    /// `#` starts a comment. A name that a line cannot hold so, such as `a # b`, stands in quotes, as
+    /// a JSON string; quotes around other names belong to them.
     ///
     /// Where the name is `ignore` or `-`, or ends with the word `ignore`, the id counts for nothing;
     /// there the id may be a list such as `0,90-99`, or `*` for every id that is no class.
@@ -81,7 +84,14 @@ impl ClassFile {
     pub fn parse(text: &str) -> Result<Self, ClassError> {
         let mut lines = Vec::new();
         for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-            let malformed = || ClassError::Line(index + 1, line.trim().to_owned());
+            let malformed = || match large_id(line) {
+                Some(id) => ClassError::LargeId { line: index + 1, id: id.to_owned() },
+                None => ClassError::Line(index + 1, line.trim().to_owned()),
+            };
+            if let Some(quoted) = QuotedName::find(line) {
+                lines.push(quoted.parse().ok_or_else(malformed)?);
+                continue;
+            }
             let (line, hex) = split_comment(line).ok_or_else(malformed)?;
             if line.is_empty() {
                 continue;
@@ -115,7 +125,7 @@ impl ClassFile {
             let id = source_id.unwrap_or(index);
             let ids = Ids::Range(id, id);
             let line = match ignore {
-                Some(true) => Line::Ignored { ids: vec![ids], color },
+                Some(true) => Line::Ignored { ids: vec![ids], name: Some(name), color },
                 Some(false) => Line::Class { id, name, color },
                 None => Line::new(vec![ids], name, color)
                     .ok_or_else(|| ClassError::Line(usize::from(index) + 1, String::new()))?,
@@ -135,11 +145,12 @@ impl ClassFile {
                     let color = color.unwrap_or_else(|| voc_color(classes.len()));
                     classes.push(Class { name, color, source_id: id });
                 }
-                Line::Ignored { ids, color } => {
+                Line::Ignored { ids, name, color } => {
                     for ids in ids {
                         match ids {
                             Ids::Range(first, last) => {
-                                ignored.push(IgnoredIds { ids: (first, last), color });
+                                let (ids, name) = ((first, last), name.clone());
+                                ignored.push(IgnoredIds { ids, name, color });
                             }
                             Ids::Rest => ignores_rest = true,
                         }
@@ -206,17 +217,90 @@ enum JsonColor {
     Hex(String),
 }
 
-/// Returns true for names of pixels that count for nothing.
-pub(super) fn means_void(name: &str) -> bool {
+/// Returns true for names of pixels that count for nothing elsewhere, such as `void`; a class file
+/// makes classes of them.
+pub fn means_void(name: &str) -> bool {
     let name = name.to_lowercase();
     let named = ["void", "don't care", "dont care", "dontcare"].contains(&name.as_str());
     named || name.starts_with("unlabel")
 }
 
+/// Returns true for names that say in a class file that their ids count for nothing: `-`, `ignore`,
+/// `ignored`, and those that end with one of these words.
+pub fn means_ignored(name: &str) -> bool {
+    let name = name.to_lowercase();
+    let last = name.rsplit(' ').next().unwrap_or_default();
+    matches!(last, "ignore" | "ignored") || name == "-"
+}
+
+/// The name of a class as its line has it: in quotes where it would be read otherwise.
+pub(super) fn written_name<'a>(ids: &str, name: &'a str) -> Cow<'a, str> {
+    if is_plain(ids, name) {
+        return Cow::Borrowed(name);
+    }
+    Cow::Owned(serde_json::Value::from(name).to_string())
+}
+
+/// Returns true if a name is read back from a line that has it as it is.
+fn is_plain(ids: &str, name: &str) -> bool {
+    let line = format!("{ids} {name} 1 2 3");
+    let mut lines = line.lines();
+    let (Some(line), None) = (lines.next(), lines.next()) else { return false };
+    if QuotedName::find(line).is_some() {
+        return false;
+    }
+    let parsed = split_comment(line).and_then(|(line, hex)| Line::parse(line, hex));
+    matches!(parsed, Some(Line::Class { name: own, .. }) if own == name)
+}
+
+/// A line with a name in quotes.
+struct QuotedName<'a> {
+    ids: &'a str,
+    name: String,
+    /// Color and comment.
+    tail: &'a str,
+}
+
+impl<'a> QuotedName<'a> {
+    /// Finds a name in quotes that cannot stand without them.
+    fn find(line: &'a str) -> Option<Self> {
+        let quoted = Self::split(line).filter(|quoted| !quoted.name.is_empty())?;
+        // Ends, as the name in quotes is shorter than the line's.
+        (!is_plain(quoted.ids, &quoted.name)).then_some(quoted)
+    }
+
+    fn split(line: &'a str) -> Option<Self> {
+        let (ids, rest) = line.trim().split_once(char::is_whitespace)?;
+        let rest = rest.trim_start();
+        if !rest.starts_with('"') {
+            return None;
+        }
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<String>();
+        let name = values.next()?.ok()?;
+        let tail = rest.get(values.byte_offset()..)?;
+        Some(Self { ids, name, tail })
+    }
+
+    fn parse(self) -> Option<Line> {
+        // The rest is that of any other line.
+        let line = format!("{} x {}", self.ids, self.tail);
+        let (line, hex) = split_comment(&line)?;
+        match Line::parse(line, hex)? {
+            Line::Class { id, name, color } if name == "x" => {
+                Some(Line::Class { id, name: self.name, color })
+            }
+            Line::Ignored { ids, color, .. } => {
+                Some(Line::Ignored { ids, name: Some(self.name), color })
+            }
+            Line::Class { .. } => None,
+        }
+    }
+}
+
 /// A line of a class file.
 enum Line {
     Class { id: u8, name: String, color: Option<[u8; 3]> },
-    Ignored { ids: Vec<Ids>, color: Option<[u8; 3]> },
+    Ignored { ids: Vec<Ids>, name: Option<String>, color: Option<[u8; 3]> },
 }
 
 /// Ids at the start of a line.
@@ -239,13 +323,13 @@ impl Line {
     }
 
     fn new(ids: Vec<Ids>, name: String, color: Option<[u8; 3]>) -> Option<Self> {
-        let lower = name.to_lowercase();
-        let last = lower.rsplit(' ').next()?;
-        let ignored = matches!(last, "ignore" | "ignored") || lower == "-";
         match ids[..] {
-            _ if ignored => Some(Self::Ignored { ids, color }),
+            _ if means_ignored(&name) => {
+                let words = name.rsplit_once(' ').map(|(words, _)| words.to_owned());
+                Some(Self::Ignored { ids, name: words, color })
+            }
             [Ids::Range(IGNORE_INDEX, IGNORE_INDEX)] if means_void(&name) => {
-                Some(Self::Ignored { ids, color })
+                Some(Self::Ignored { ids, name: Some(name), color })
             }
             [Ids::Range(id, last)] if id == last && !name.is_empty() => {
                 Some(Self::Class { id, name, color })
@@ -264,6 +348,13 @@ impl Ids {
         let (first, last) = (first.parse().ok()?, last.parse().ok()?);
         (first <= last).then_some(Self::Range(first, last))
     }
+}
+
+/// Returns the first of the ids at the start of a line that is above 255.
+fn large_id(line: &str) -> Option<&str> {
+    let ids = line.split_whitespace().next()?.split([',', '-']);
+    let is_number = |id: &&str| !id.is_empty() && id.bytes().all(|digit| digit.is_ascii_digit());
+    ids.filter(is_number).find(|id| id.parse::<u8>().is_err())
 }
 
 /// Removes the color from the end of the words behind the id: three numbers, or three with commas
@@ -342,7 +433,11 @@ mod tests {
         assert!(matches!(error("1 a"), ClassError::Count(1)));
         assert_eq!(ClassTable::parse(&table.text()).unwrap(), table);
         assert_eq!(ClassTable::parse("\u{feff}1 a\r\n2 b\r\n").unwrap().count(), 2);
-        for text in ["256 a", "-1 a", "0 a 300 0 0", "0 a 0.5 0 0", "0 a #12345678", "0,1 a", "0"] {
+        for text in ["256 a", "0,300-310 ignore", "70000 b"] {
+            let error = error(&format!("{text}\n1 b"));
+            assert!(matches!(error, ClassError::LargeId { line: 1, .. }), "{text}: {error}");
+        }
+        for text in ["-1 a", "0 a 300 0 0", "0 a 0.5 0 0", "0 a #12345678", "0,1 a", "0"] {
             let error = error(&format!("{text}\n1 b"));
             assert!(matches!(error, ClassError::Line(1, _)), "{text}: {error}");
         }
@@ -383,6 +478,55 @@ mod tests {
             assert_eq!(colors(line), ("road".to_owned(), None), "{line}");
         }
         assert!(ClassFile::parse("0 road #ff0010 asphalt\n1 b").is_err());
+    }
+
+    #[test]
+    fn names_that_a_line_cannot_hold_are_read_back_from_quotes() {
+        let names = [
+            "a#b",
+            "a  b",
+            " a",
+            "a ",
+            "a\nb",
+            "a\rb",
+            "a\tb",
+            "# a",
+            "ignore",
+            "wall ignore",
+            "-",
+            "\"a#b\"",
+            "\"a # b",
+            "3 cars",
+            "1 2 3",
+            "1,2,3",
+            "\"cars\"",
+            "a \"b\"",
+            "é\\n",
+            "#ff0000",
+            "road #ff0000",
+            "0",
+            "\u{feff}",
+            "a\u{2028}b",
+        ];
+        let class = |(name, id): (&&str, u8)| Class {
+            name: (*name).to_owned(),
+            color: [id, 2, 3],
+            source_id: id,
+        };
+        let table = ClassTable::try_from(names.iter().zip(0..).map(class).collect::<Vec<_>>());
+        let text = table.as_ref().unwrap().text();
+        assert_eq!(ClassTable::parse(&text).unwrap(), table.unwrap(), "{text}");
+        // Others are written and read as they always were.
+        assert!(text.contains("\n13 3 cars 13 2 3\n"), "{text}");
+        assert!(text.contains("\n16 \"cars\" 16 2 3\n"), "{text}");
+        assert!(text.starts_with("0 \"a#b\" 0 2 3\n"), "{text}");
+        let file =
+            ClassFile::parse("0 \"a#b\" #ff0000 # red\n1 \"b#c\"\n2 \"c#d\" ignore\n").unwrap();
+        assert_eq!((file.color(0), file.color(1)), (Some([255, 0, 0]), None));
+        assert_eq!(file.ignored[0].name.as_deref(), Some("c#d"));
+        for line in ["0 \"a#b\" c", "0 \"a#b\" 300 0 0", "x \"a#b\""] {
+            assert!(ClassFile::parse(&format!("{line}\n1 b\n2 c")).is_err(), "{line}");
+        }
     }
 
     #[test]

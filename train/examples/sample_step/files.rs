@@ -34,7 +34,7 @@ impl Tensors {
     pub(crate) fn learner(&mut self, learner: &Learner) -> Result<()> {
         self.network("student", &learner.student)?;
         self.network("teacher", &learner.teacher)?;
-        for (name, tensor) in learner.sgd.state_dict()? {
+        for (name, tensor) in learner.optimizer.state_dict()? {
             self.floats(&format!("velocity.{name}"), &tensor.shape, &tensor.data);
         }
         let prototypes = learner.prototypes.as_ref().context("the sample has prototypes")?;

@@ -119,7 +119,7 @@ impl SampleStep {
             (name.to_owned(), Tensor::from_fn(&shape, value))
         };
         let velocity: StateDict = learner.student.trainable().map(velocity).collect();
-        learner.sgd.load(&velocity, &learner.student)?;
+        learner.optimizer.load(&velocity, &learner.student)?;
         learner.prototypes = Some(self.prototypes(learner.classes())?);
         Ok(learner)
     }

@@ -76,7 +76,7 @@ pub(super) struct InitialState {
 
 impl AcceptSetup {
     pub(super) fn new(network: Preset, size: StepSize) -> Result<Self> {
-        let side = size.cells * network.encoder_stride();
+        let side = size.cells * Arch::new(network, 2)?.encoder_stride();
         let crop = side + usize::from(network.align_corners());
         let settings = [
             format!("network={network}"),

@@ -1,7 +1,6 @@
 //! Validation: ranges from the schema of [`Config`], and combinations of keys.
 
 use anyhow::{Result, bail, ensure};
-use protoseg_models::arch::Arch;
 use protoseg_models::window::LogitGrid;
 
 use super::options::{DataSource, TrainingMode};
@@ -11,11 +10,12 @@ impl Config {
     /// Refuses values out of range and keys that contradict each other, by name.
     pub(super) fn check(&self) -> Result<()> {
         self.check_ranges()?;
+        self.check_network()?;
         self.check_schedule()?;
         self.check_data()?;
         self.check_augmentation()?;
         if let Some(window) = self.window {
-            let grid = LogitGrid::from_arch(Arch::new(self.network, 2)?);
+            let grid = LogitGrid::from_arch(self.arch(2)?);
             if let Err(error) = grid.check(window) {
                 bail!("`window`: {error}");
             }
@@ -46,6 +46,23 @@ impl Config {
             "`point_cells` is {}; it must be at most `crop`, which is {}",
             self.point_cells,
             self.crop
+        );
+        Ok(())
+    }
+
+    fn check_network(&self) -> Result<()> {
+        let arch = self.arch(2)?;
+        let on_grid = self.crop.is_multiple_of(arch.encoder_stride());
+        ensure!(
+            self.network.vit().is_none() || on_grid,
+            "`crop` is {}; {} needs a multiple of `patch_pixels`, which is {}",
+            self.crop,
+            self.network,
+            self.patch_pixels
+        );
+        ensure!(
+            !self.freeze_encoder || self.pretrained.is_some(),
+            "`freeze_encoder` would keep random weights: give `pretrained`"
         );
         Ok(())
     }

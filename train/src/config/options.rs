@@ -1,6 +1,7 @@
 //! Named values of configuration keys. The doc comments are user documentation, see
 //! [`super::reference`].
 
+use protoseg_models::arch::VitHead;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,36 @@ pub enum TrainingMode {
     /// Adds a prototype predictor that is trained to agree with the teacher (Xu et al., NeurIPS
     /// 2022).
     Prototype,
+}
+
+/// Heads of vision transformers, see `head`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TransformerHead {
+    /// Batch normalization and a 1x1 convolution, at the stride of the patches.
+    Linear,
+    /// Maps of four blocks projected, mixed and refined at a finer stride, beside shallow
+    /// convolutions over the image.
+    Pyramid,
+}
+
+impl From<TransformerHead> for VitHead {
+    fn from(head: TransformerHead) -> Self {
+        match head {
+            TransformerHead::Linear => Self::Linear,
+            TransformerHead::Pyramid => Self::Pyramid,
+        }
+    }
+}
+
+/// Update rules, see `optimizer`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum UpdateRule {
+    /// Stochastic gradient descent with momentum.
+    Sgd,
+    /// Adam with decoupled weight decay (Loshchilov and Hutter, 2019).
+    AdamW,
 }
 
 /// Class weights, see `class_weights`.

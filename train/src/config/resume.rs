@@ -6,11 +6,12 @@ use serde_json::Value;
 use super::Config;
 
 /// Keys without effect on any weight, with what they do have an effect on. A state is resumed with other values of them.
-pub const CHANGE_NO_WEIGHT: [(&str, &str); 11] = [
+pub const CHANGE_NO_WEIGHT: [(&str, &str); 12] = [
     ("name", "a name in files and scores"),
     ("validation", "images that are scored, never trained on"),
     ("synthetic_validation", "scenes that are scored, never trained on"),
     ("unlabeled_truth", "labels that are scored and logged, never trained on"),
+    ("allow_absent_classes", "a check before the first step"),
     ("skip_broken", "no effect once a run has begun: its state names the images that are left out"),
     (
         "window",
@@ -62,6 +63,7 @@ mod tests {
             "validation=val.txt",
             "synthetic_validation=3",
             "unlabeled_truth=truth.txt",
+            "allow_absent_classes=true",
             "skip_broken=true",
             "window={size=256, stride=192}",
             "eval_every=7",
@@ -79,5 +81,29 @@ mod tests {
         let changed = changed.unwrap();
         assert!(changed.contains("`crop` was 224, is 96") && changed.contains("`seed`"));
         assert!(!changed.contains("name"), "{changed}");
+    }
+
+    /// Every other key has an effect on weights, or names the data that it is known by.
+    #[test]
+    fn every_key_is_known_to_change_weights_or_not_to() {
+        let changing = "data root labeled unlabeled channels range synthetic_labeled synthetic_unlabeled \
+             synthetic_size network auxiliary pretrained mode steps warmup_steps epochs warmup_epochs \
+             batch accumulate crop precision learning_rate learning_rate_for head_multiplier \
+             restart_learning_rate momentum weight_decay criterion ohem_threshold ohem_kept \
+             class_weights pad_label flip flip_pairs scale photometric labeled_photometric brightness \
+             contrast saturation hue grayscale blur fidelity teacher_decay teacher_statistics \
+             copy_teacher_each_step precise_bn_batches cutmix unlabeled_weight unlabeled_ramp \
+             entropy_drop entropy_drop_per_class unlabeled_gate unlabeled_class_weights \
+             unlabeled_scale prototypes temperature prototype_momentum prototype_gate gate_loss \
+             prototype_weight prototype_unlabeled_weight prototype_ramp points point_cells \
+             points_per_class features average reseed_after seed";
+        let changing = changing.split_whitespace();
+        let mut known: Vec<&str> =
+            changing.chain(CHANGE_NO_WEIGHT.iter().map(|(key, _)| *key)).collect();
+        known.sort_unstable();
+        let config = serde_json::to_value(Config::default()).unwrap();
+        let mut keys: Vec<&str> = config.as_object().unwrap().keys().map(String::as_str).collect();
+        keys.sort_unstable();
+        assert_eq!(keys, known);
     }
 }

@@ -3,21 +3,24 @@
 //! The result is kept in `census.jsonl` in the run's folder, by path, size and modification time: a second start reads only
 //! the files that have changed, and a resumed run notices that its data has.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
+mod broken;
+mod memory;
+
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::UNIX_EPOCH;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Error, Result};
-use protoseg_images::image_file::MAX_PIXELS;
-use protoseg_images::labeled::{LabeledDataset, LabeledImage, LabeledImageError};
-use protoseg_models::{atomic, digest};
+use anyhow::{Context, Result};
+use protoseg_images::label_census::LabelCensus;
+use protoseg_images::labeled::LabeledDataset;
+use protoseg_models::atomic;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
+use self::broken::BrokenFile;
+pub use self::memory::changed_files;
+use self::memory::{Entry, Looked, Remembered};
+use crate::config::Config;
 use crate::data::lists::Lists;
-use crate::data::read;
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 
@@ -25,53 +28,48 @@ use crate::progress::Progress;
 pub const FILE: &str = "census.jsonl";
 /// File of the broken ones.
 pub const BAD: &str = "bad.jsonl";
-/// Broken files named on the terminal.
-const NAMED: usize = 20;
 
-/// Size in bytes and modification time in nanoseconds of a file.
-pub type FileStat = (u64, u64);
-
-/// A good image, as a line of `census.jsonl`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Entry {
-    image: PathBuf,
-    image_stat: FileStat,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    label: Option<PathBuf>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    label_stat: Option<FileStat>,
-    /// Height and width.
-    size: [usize; 2],
-    /// Pixels of each class.
-    pixels: Vec<u64>,
+/// A list of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ListKind {
+    Labeled,
+    Unlabeled,
+    Validation,
 }
 
-/// First line of `census.jsonl`.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct CensusHeader {
-    version: u32,
-    /// Digest of everything that the pixels of a file depend on beside the file.
-    meaning: String,
-    /// Remarks on how the images were read.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<String>,
+impl ListKind {
+    const ALL: [Self; 3] = [Self::Labeled, Self::Unlabeled, Self::Validation];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Labeled => "labeled",
+            Self::Unlabeled => "unlabeled",
+            Self::Validation => "validation",
+        }
+    }
+
+    /// Name of the list file that gives the list its masks.
+    pub fn masks(self, config: &Config) -> String {
+        let list = match self {
+            Self::Labeled => &config.labeled,
+            Self::Unlabeled => &config.unlabeled_truth,
+            Self::Validation => &config.validation,
+        };
+        list.as_ref().map_or_else(String::new, |list| list.display().to_string())
+    }
 }
 
-/// A file that cannot be used, as a line of `bad.jsonl`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct BrokenFile {
-    /// `labeled`, `unlabeled` or `validation`.
-    pub list: &'static str,
-    pub image: PathBuf,
-    pub error: String,
-}
-
-/// Sizes of a list's images, and the pixels of each class in all of them.
+/// Facts of the images of a list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListFacts {
     /// Height and width by index.
     pub sizes: Vec<[usize; 2]>,
+    /// Pixels of each class in all of them.
     pub pixels: Vec<u64>,
+    /// Digests of their pixels by index; empty for scenes that were not rendered.
+    pub digests: Vec<String>,
+    /// Pixels of the label files by their meaning; None for synthetic scenes.
+    pub labels: Option<LabelCensus>,
 }
 
 impl ListFacts {
@@ -104,18 +102,17 @@ pub struct Census {
 
 /// Choices of a census.
 pub struct CensusOptions<'a> {
+    pub config: &'a Config,
     /// Folder of the run, or of a grid of runs.
     pub out: &'a Path,
-    /// Takes broken unlabeled images off the list.
-    pub skip_broken: bool,
     /// Reads the labeled images alone, as the others were read before.
     pub labeled_only: bool,
     pub interrupt: Interrupt,
 }
 
 impl Census {
-    /// Reads every image of the lists that `census.jsonl` does not have already. `progress` starts the progress of a number
-    /// of images.
+    /// Reads every image of the lists that `census.jsonl` does not have already; broken unlabeled ones are taken off the list
+    /// with `skip_broken`. `progress` starts the progress of a number of images.
     ///
     /// # Errors
     /// If files are broken, after all of them were read and `bad.jsonl` was written; the first are printed by `say`.
@@ -129,24 +126,34 @@ impl Census {
         let mut reader = Reader { remembered, options, entries: Vec::new(), broken: Vec::new() };
         let found = reader.read_all(lists, progress);
         let mut warnings = lists.warnings();
+        let Reader { remembered, entries, broken, .. } = reader;
         if warnings.is_empty() {
-            warnings.clone_from(&reader.remembered.warnings);
+            warnings.clone_from(&remembered.warnings);
         }
         // Whatever was read is kept, also if the rest was interrupted.
-        let broken = reader.write(&lists.labeled, &warnings)?;
+        remembered.write(options.out, entries, &lists.labeled, &warnings)?;
         let mut census = Self { warnings, ..found? };
         if options.labeled_only && broken.is_empty() {
             return Ok(census);
         }
-        write_broken(options.out, &broken)?;
-        let skipping = |file: &&BrokenFile| options.skip_broken && file.list == "unlabeled";
-        census.skipped = broken.iter().filter(skipping).map(|file| file.image.clone()).collect();
-        let faults: Vec<&BrokenFile> = broken.iter().filter(|file| !skipping(file)).collect();
+        broken::write(options.out, &broken)?;
+        let config = options.config;
+        let (skipped, faults): (Vec<_>, Vec<_>) = broken
+            .into_iter()
+            .partition(|file| config.skip_broken && file.list == ListKind::Unlabeled);
+        census.skipped = skipped.into_iter().map(|file| file.image).collect();
         if faults.is_empty() {
             lists.skip_unlabeled(&census.skipped)?;
             return Ok(census);
         }
-        Err(refusal(&faults, options.out, say))
+        let optional = [
+            (ListKind::Unlabeled, lists.unlabeled.as_deref()),
+            (ListKind::Validation, lists.validation.as_ref()),
+        ];
+        let optional = optional.into_iter().filter_map(|(list, set)| Some((list, set?)));
+        let sets: Vec<(ListKind, &LabeledDataset)> =
+            std::iter::once((ListKind::Labeled, lists.labeled.as_ref())).chain(optional).collect();
+        Err(broken::refusal(faults, &sets, config, options.out, say))
     }
 }
 
@@ -165,26 +172,27 @@ impl Reader<'_> {
         let validation = lists.validation.as_ref().filter(|_| others);
         let count = |set: Option<&LabeledDataset>| set.map_or(0, LabeledDataset::count);
         let progress = progress(lists.labeled.count() + count(unlabeled) + count(validation));
-        let labeled = self.read_list("labeled", &lists.labeled, &progress)?;
+        let labeled = self.read_list(ListKind::Labeled, &lists.labeled, &progress)?;
         let mut optional = |list, set: Option<&LabeledDataset>| {
             set.map(|set| self.read_list(list, set, &progress)).transpose()
         };
-        let unlabeled = optional("unlabeled", unlabeled)?;
-        let validation = optional("validation", validation)?;
+        let unlabeled = optional(ListKind::Unlabeled, unlabeled)?;
+        let validation = optional(ListKind::Validation, validation)?;
         Ok(Census { labeled, unlabeled, validation, ..Census::default() })
     }
 
     fn read_list(
         &mut self,
-        list: &'static str,
+        list: ListKind,
         set: &LabeledDataset,
         progress: &Progress,
     ) -> Result<ListFacts> {
-        let classes = set.classes().count();
         let synthetic = matches!(set, LabeledDataset::Synthetic { .. });
-        if let (LabeledDataset::Synthetic { size, count, .. }, true) = (set, list != "labeled") {
+        if let (LabeledDataset::Synthetic { size, count, .. }, true) =
+            (set, list != ListKind::Labeled)
+        {
             // Scenes cannot be broken.
-            return Ok(ListFacts { sizes: vec![*size; *count], pixels: Vec::new() });
+            return Ok(ListFacts { sizes: vec![*size; *count], ..ListFacts::default() });
         }
         let (remembered, interrupt) = (&self.remembered, &self.options.interrupt);
         let ended = AtomicBool::new(false);
@@ -193,27 +201,37 @@ impl Reader<'_> {
                 ended.store(true, Ordering::Relaxed);
                 return Ok(None);
             }
-            let looked = remembered.look(set, index, classes)?;
+            let looked = remembered.look(set, index)?;
             progress.done();
             Ok(Some(looked))
         };
         let looked: Vec<Result<Option<Looked>>> =
             (0..set.count()).into_par_iter().map(look).collect();
-        let mut facts = ListFacts { sizes: Vec::new(), pixels: vec![0; classes] };
+        let mut facts =
+            ListFacts { pixels: vec![0; set.classes().count()], ..ListFacts::default() };
+        let mut labels = LabelCensus::new(set);
         for (index, looked) in looked.into_iter().enumerate() {
             match looked? {
                 None => {}
                 Some(Looked::Good(entry)) => {
                     facts.sizes.push(entry.size);
                     facts.pixels.iter_mut().zip(&entry.pixels).for_each(|(sum, own)| *sum += own);
+                    facts.digests.extend(entry.digest.clone());
+                    if let Some(counts) = entry.counts() {
+                        labels.add(&counts);
+                    }
                     if !synthetic {
                         self.entries.push(entry);
                     }
                 }
                 Some(Looked::Broken(errors)) => {
-                    let image = PathBuf::from(set.name(index));
+                    let image = match set {
+                        LabeledDataset::Files { samples, .. } => samples[index].image.clone(),
+                        LabeledDataset::Synthetic { .. } => set.name(index).into(),
+                    };
                     self.broken.extend(errors.into_iter().map(|error| BrokenFile {
                         list,
+                        index,
                         image: image.clone(),
                         error,
                     }));
@@ -221,152 +239,9 @@ impl Reader<'_> {
             }
         }
         interrupt.check()?;
+        facts.labels = (!synthetic).then_some(labels);
         Ok(facts)
     }
-
-    /// Writes the good images of this census and of those before it; nothing if all were known, or for synthetic scenes.
-    fn write(self, labeled: &LabeledDataset, warnings: &[String]) -> Result<Vec<BrokenFile>> {
-        let Self { remembered: Remembered { mut entries, read, .. }, options, .. } = self;
-        if read.load(Ordering::Relaxed) == 0 || self.entries.is_empty() {
-            return Ok(self.broken);
-        }
-        entries.extend(self.entries.into_iter().map(|entry| (entry.key(), entry)));
-        let header =
-            CensusHeader { version: 1, meaning: meaning(labeled), warnings: warnings.to_vec() };
-        let mut text = serde_json::to_string(&header)?;
-        for entry in entries.values() {
-            write!(text, "\n{}", serde_json::to_string(entry)?)?;
-        }
-        text.push('\n');
-        write_file(options.out, FILE, &text)?;
-        Ok(self.broken)
-    }
-}
-
-enum Looked {
-    Good(Entry),
-    Broken(Vec<String>),
-}
-
-/// Images of an earlier census by their paths.
-struct Remembered {
-    entries: BTreeMap<EntryKey, Entry>,
-    /// Images that were read as they were not known.
-    read: AtomicUsize,
-    warnings: Vec<String>,
-}
-
-/// Paths of an image and of its label.
-type EntryKey = (PathBuf, Option<PathBuf>);
-
-impl Entry {
-    fn key(&self) -> EntryKey {
-        (self.image.clone(), self.label.clone())
-    }
-}
-
-impl Remembered {
-    /// Reads the census of a run's folder; nothing if there is none, or if pixels had another meaning.
-    fn read(out: &Path, labeled: &LabeledDataset) -> Self {
-        let mut entries = BTreeMap::new();
-        let text = std::fs::read_to_string(out.join(FILE)).unwrap_or_default();
-        let mut lines = text.lines();
-        let header = lines.next().and_then(|line| serde_json::from_str::<CensusHeader>(line).ok());
-        let header =
-            header.filter(|header| header.version == 1 && header.meaning == meaning(labeled));
-        if header.is_some() {
-            let parsed = lines.filter_map(|line| serde_json::from_str::<Entry>(line).ok());
-            entries.extend(parsed.map(|entry| (entry.key(), entry)));
-        }
-        let warnings = header.map(|header| header.warnings).unwrap_or_default();
-        Self { entries, read: AtomicUsize::new(0), warnings }
-    }
-
-    fn look(&self, set: &LabeledDataset, index: usize, classes: usize) -> Result<Looked> {
-        let LabeledDataset::Files { samples, .. } = set else {
-            let sample = read::read(set, index)?;
-            return Ok(Looked::Good(entry(PathBuf::new(), None, &sample, classes)));
-        };
-        let sample = &samples[index];
-        let stats = (stat(&sample.image), sample.label.as_deref().map(stat));
-        if let Some(entry) = self.entries.get(&(sample.image.clone(), sample.label.clone()))
-            && (Some(entry.image_stat), entry.label_stat.map(Some)) == stats
-        {
-            return Ok(Looked::Good(entry.clone()));
-        }
-        self.read.fetch_add(1, Ordering::Relaxed);
-        match read::read(set, index) {
-            Ok(read) => {
-                let entry = entry(sample.image.clone(), sample.label.clone(), &read, classes);
-                let (image_stat, label_stat) = (stats.0.unwrap_or_default(), stats.1.flatten());
-                Ok(Looked::Good(Entry { image_stat, label_stat, ..entry }))
-            }
-            Err(error) if error.is::<LabeledImageError>() => {
-                let mut errors = vec![error.to_string()];
-                errors.extend(label_error(&error, set, index));
-                Ok(Looked::Broken(errors))
-            }
-            Err(error) => Err(error),
-        }
-    }
-}
-
-fn entry(image: PathBuf, label: Option<PathBuf>, sample: &LabeledImage, classes: usize) -> Entry {
-    let mut pixels = vec![0; 256];
-    for &label in &sample.truth {
-        pixels[usize::from(label)] += 1;
-    }
-    pixels.truncate(classes);
-    let size = sample.size();
-    Entry { image, image_stat: (0, 0), label, label_stat: None, size, pixels }
-}
-
-/// Returns the error of the label of an image that is broken itself, so that both are mended at once.
-fn label_error(error: &Error, set: &LabeledDataset, index: usize) -> Option<String> {
-    let LabeledDataset::Files { samples, ids, .. } = set else { return None };
-    let Some(LabeledImageError::Image(_)) = error.downcast_ref() else { return None };
-    let path = samples[index].label.as_deref()?;
-    ids.read(path, MAX_PIXELS).err().map(|error| error.to_string())
-}
-
-/// Returns size and modification time of a file; None if it cannot be asked.
-pub fn stat(path: &Path) -> Option<FileStat> {
-    let metadata = path.metadata().ok()?;
-    let modified = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
-    Some((metadata.len(), u64::try_from(modified.as_nanos()).ok()?))
-}
-
-/// Names the listed files whose size or modification time differs from those in the census of a run's folder.
-pub fn changed_files(out: &Path, lists: &Lists) -> Vec<PathBuf> {
-    let remembered = Remembered::read(out, &lists.labeled);
-    let mut changed = Vec::new();
-    for set in [Some(lists.labeled.as_ref()), lists.unlabeled.as_deref()].into_iter().flatten() {
-        let LabeledDataset::Files { samples, .. } = set else { continue };
-        for sample in samples {
-            let key = (sample.image.clone(), sample.label.clone());
-            let Some(entry) = remembered.entries.get(&key) else { continue };
-            if stat(&sample.image) != Some(entry.image_stat) {
-                changed.push(sample.image.clone());
-            }
-            if let Some(label) =
-                sample.label.as_deref().filter(|&label| stat(label) != entry.label_stat)
-            {
-                changed.push(label.to_owned());
-            }
-        }
-    }
-    changed
-}
-
-/// Digest of the classes and of how files become labels and pixels.
-fn meaning(labeled: &LabeledDataset) -> String {
-    let text = match labeled {
-        LabeledDataset::Files { ids, classes, reading, .. } => {
-            format!("{ids:?} {classes:?} {:?}", reading.choices())
-        }
-        LabeledDataset::Synthetic { .. } => "synthetic".to_owned(),
-    };
-    digest::sha256_bytes(text.as_bytes())
 }
 
 fn write_file(out: &Path, name: &str, text: &str) -> Result<()> {
@@ -374,52 +249,4 @@ fn write_file(out: &Path, name: &str, text: &str) -> Result<()> {
     let path = out.join(name);
     atomic::write(&path, text.as_bytes())
         .with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// Writes the broken files, or removes the file of an earlier census.
-fn write_broken(out: &Path, broken: &[BrokenFile]) -> Result<()> {
-    if broken.is_empty() {
-        let path = out.join(BAD);
-        return match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot remove {}", path.display()))
-            }
-            _ => Ok(()),
-        };
-    }
-    let lines = broken.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
-    write_file(out, BAD, &(lines.join("\n") + "\n"))
-}
-
-/// Prints the first broken files and returns the error that ends the run; of a single file, its own.
-fn refusal(faults: &[&BrokenFile], out: &Path, say: impl Fn(&str)) -> Error {
-    if let [single] = faults {
-        let way_out =
-            if single.list == "unlabeled" { "; `skip_broken = true` goes without it" } else { "" };
-        return anyhow::anyhow!("{}{way_out}", single.error);
-    }
-    let width = faults.iter().map(|fault| fault.list.len()).max().unwrap_or(0);
-    for fault in faults.iter().take(NAMED) {
-        say(&format!("  {:width$}  {}", fault.list, fault.error));
-    }
-    if faults.len() > NAMED {
-        say(&format!("  and {} more", faults.len() - NAMED));
-    }
-    let count = |list: &str| faults.iter().filter(|fault| fault.list == list).count();
-    let counts: Vec<String> = ["labeled", "unlabeled", "validation"]
-        .into_iter()
-        .filter(|list| count(list) > 0)
-        .map(|list| format!("{} {list}", count(list)))
-        .collect();
-    let way_out = if count("unlabeled") > 0 {
-        "; `skip_broken = true` goes without the unlabeled ones"
-    } else {
-        ""
-    };
-    anyhow::anyhow!(
-        "{} files cannot be used ({}), all of them are in {}: mend them, or take them off the lists{way_out}",
-        faults.len(),
-        counts.join(", "),
-        out.join(BAD).display()
-    )
 }

@@ -1,14 +1,14 @@
-//! Masks of a run's lists before its first step: values without a meaning, classes without a pixel,
-//! images that training and validation share.
+//! The lists of a run before its first step: classes without a pixel, images that stand there several
+//! times or that training and validation share.
 
-use anyhow::{Result, bail, ensure};
-use protoseg_images::image_file::MAX_PIXELS;
+use anyhow::{Result, ensure};
 use protoseg_images::label_census::LabelCensus;
 use protoseg_images::labeled::LabeledDataset;
-use protoseg_images::overlap;
+use protoseg_images::overlap::{self, ListedPixels};
 
 use crate::config::Config;
 use crate::config::options::DataSource;
+use crate::data::census::{Census, ListFacts, ListKind};
 use crate::data::lists::Lists;
 
 /// Remarks on the masks of a run for its plan.
@@ -19,41 +19,28 @@ pub struct LabelCheck {
     pub warnings: Vec<String>,
 }
 
-/// Reads the masks of all lists. Fails with every value that has no meaning, where a class of a
-/// folder has no labeled pixel, unless `allow_absent_classes` is set, and where a list has none at
-/// all.
-pub fn check_labels(config: &Config, lists: &Lists) -> Result<LabelCheck> {
+/// Checks what a census found in the masks of all lists. Fails where a class of a folder has no
+/// labeled pixel, unless `allow_absent_classes` is set, and where a list has none at all.
+pub fn check_labels(config: &Config, lists: &Lists, census: &Census) -> Result<LabelCheck> {
     let mut check = LabelCheck::default();
-    if let LabeledDataset::Synthetic { .. } = lists.labeled.as_ref() {
-        return Ok(check);
-    }
-    let named = |list: &Option<std::path::PathBuf>| {
-        list.as_ref().map_or_else(String::new, |list| list.display().to_string())
-    };
-    let sets = [
-        (Some(lists.labeled.as_ref()), named(&config.labeled)),
-        (lists.validation.as_ref(), named(&config.validation)),
-        (lists.unlabeled_truth.as_ref(), named(&config.unlabeled_truth)),
+    let truth = census.unlabeled.as_ref().filter(|_| lists.unlabeled_truth.is_some());
+    let read = [
+        (ListKind::Labeled, Some(lists.labeled.as_ref()), Some(&census.labeled)),
+        (ListKind::Validation, lists.validation.as_ref(), census.validation.as_ref()),
+        (ListKind::Unlabeled, lists.unlabeled.as_deref(), truth),
     ];
-    let mut faults = Vec::new();
-    let mut read = Vec::new();
-    for (set, list) in sets.into_iter().filter_map(|(set, list)| Some((set?, list))) {
-        match set.label_census(MAX_PIXELS) {
-            Ok(census) => read.push((set, list, census)),
-            Err(error) => faults.push(format!("{list}: {error}")),
-        }
-    }
-    if !faults.is_empty() {
-        bail!("{}", faults.join("; "));
-    }
-    for (index, (set, list, census)) in read.iter().enumerate() {
+    for (kind, set, facts) in read {
+        let labels = facts.and_then(|facts| facts.labels.as_ref());
+        let (Some(set), Some(labels)) = (set, labels) else { continue };
+        let list = kind.masks(config);
         ensure!(
-            census.labeled() > 0,
+            labels.labeled() > 0,
             "{list}: no pixel of the labeled images has a class: all are ignored"
         );
-        check.add(config, set, list, census, index == 0)?;
+        check.add(config, set, &list, labels, kind == ListKind::Labeled)?;
     }
-    check.compare_lists(lists);
+    check.warnings.extend(lists.remarks());
+    check.compare_lists(lists, census);
     Ok(check)
 }
 
@@ -85,11 +72,24 @@ impl LabelCheck {
         Ok(())
     }
 
-    /// Warns of validation images that are trained on.
-    fn compare_lists(&mut self, lists: &Lists) {
-        let Some(validation) = &lists.validation else { return };
-        let shared = [("labeled", Some(&lists.labeled)), ("unlabeled", lists.unlabeled.as_ref())];
-        for (name, set) in shared {
+    /// Warns of validation images that are trained on, and of images that stand several times in a
+    /// list under different names.
+    fn compare_lists(&mut self, lists: &Lists, census: &Census) {
+        let labeled = listed(&lists.labeled, &census.labeled);
+        let unlabeled = lists.unlabeled.as_deref().zip(census.unlabeled.as_ref());
+        let unlabeled = unlabeled.map(|(set, facts)| listed(set, facts));
+        let validation = lists.validation.as_ref().zip(census.validation.as_ref());
+        let validation = validation.map(|(set, facts)| listed(set, facts));
+        let sets =
+            [("labeled", Some(labeled)), ("validation", validation), ("unlabeled", unlabeled)];
+        for (name, set) in sets {
+            let copies = set.and_then(overlap::copies);
+            self.warnings.extend(
+                copies.map(|copies| format!("of the {name} images, {copies}; each of them counts")),
+            );
+        }
+        let Some(validation) = validation else { return };
+        for (name, set) in [("labeled", Some(labeled)), ("unlabeled", unlabeled)] {
             let overlap = set.and_then(|set| overlap::find(set, validation));
             self.warnings.extend(overlap.map(|overlap| {
                 format!(
@@ -104,5 +104,70 @@ impl LabelCheck {
     pub fn lines(&self) -> impl Iterator<Item = String> {
         let warnings = self.warnings.iter().map(|warning| format!("warning: {warning}"));
         self.notes.iter().cloned().chain(warnings)
+    }
+}
+
+fn listed<'a>(set: &'a LabeledDataset, facts: &'a ListFacts) -> ListedPixels<'a> {
+    ListedPixels { set, digests: &facts.digests }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use image::{GrayImage, Luma, RgbImage};
+    use protoseg_images::testing::tree;
+
+    use super::*;
+    use crate::data::census::CensusOptions;
+    use crate::interrupt::Interrupt;
+    use crate::progress::Progress;
+
+    #[test]
+    fn masks_are_read_by_the_census_alone() {
+        let root = tree(&[
+            ("classes.txt", "0 sea\n1 land\n2 ice"),
+            ("train.txt", "images/a.png\nimages/b.png"),
+            ("val.txt", "images/b.png"),
+            ("images/x", ""),
+            ("labels/x", ""),
+        ])
+        .unwrap();
+        let at = |name: &str| root.path().join(name);
+        for (name, id) in [("a", 0), ("b", 1)] {
+            RgbImage::new(8, 4).save(at(&format!("images/{name}.png"))).unwrap();
+            let mask = GrayImage::from_fn(8, 4, |x, _| Luma([if x < 2 { 255 } else { id }]));
+            mask.save(at(&format!("labels/{name}.png"))).unwrap();
+        }
+        let config = Config {
+            data: DataSource::Folder,
+            root: Some(root.path().into()),
+            labeled: Some("train.txt".into()),
+            validation: Some("val.txt".into()),
+            allow_absent_classes: true,
+            ..Config::default()
+        };
+        let mut lists = Lists::open(&config).unwrap();
+        let options = CensusOptions {
+            config: &config,
+            out: &at("run"),
+            labeled_only: false,
+            interrupt: Interrupt::never(),
+        };
+        let mut take = || Census::take(&mut lists, &options, |_| Progress::hidden(), |_| ());
+        let first = take().unwrap();
+        fs::remove_dir_all(at("labels")).unwrap();
+        fs::remove_dir_all(at("images")).unwrap();
+        let check = check_labels(&config, &lists, &first).unwrap();
+        assert_eq!(check.notes, ["25.0 % of the pixels are ignored (id 255)"]);
+        let warnings = check.warnings.join("\n");
+        for part in [
+            "the class `ice` (id 2) has no labeled pixel in the 2 masks of train.txt",
+            "the classes `sea` (id 0), `ice` (id 2) have no labeled pixel in the 1 mask of val.txt",
+            "of the labeled images, 1 of 2 has the pixels of another one",
+            "of the validation images, 1 of 1, such as ",
+        ] {
+            assert!(warnings.contains(part), "{part}: {warnings}");
+        }
     }
 }

@@ -114,6 +114,13 @@ impl Lists {
         warnings.into_iter().map(as_key).collect()
     }
 
+    /// Returns remarks on images that a list names several times.
+    pub fn remarks(&self) -> impl Iterator<Item = String> {
+        let sets =
+            [Some(self.labeled.as_ref()), self.validation.as_ref(), self.unlabeled.as_deref()];
+        sets.into_iter().flatten().flat_map(LabeledDataset::remarks).cloned()
+    }
+
     /// Returns a digest of the classes and the names of labeled and unlabeled images, which must not change before a resume.
     /// None for synthetic scenes, which follow from the configuration.
     pub fn digest(&self) -> Option<String> {
@@ -132,14 +139,14 @@ impl Lists {
     }
 }
 
-/// A list from the data set's folder or else from the current one, where `protoseg eval --list` has
+/// A list, or a folder of images, from the data set's folder or else from the current one, where `protoseg eval --list` has
 /// it. Says which one is read where both are there.
 fn find_list(root: &Path, list: &Path) -> PathBuf {
     let below = root.join(list);
-    if !below.is_file() && list.is_file() {
+    if !below.exists() && list.exists() {
         return list.to_owned();
     }
-    if list.is_file() && list.canonicalize().ok() != below.canonicalize().ok() {
+    if list.exists() && list.canonicalize().ok() != below.canonicalize().ok() {
         eprintln!(
             "warning: {} is read, not {}; name the other one to read it",
             below.display(),

@@ -8,3 +8,4 @@ pub mod lists;
 pub mod loader;
 pub mod photometric;
 pub mod read;
+pub mod stored_path;

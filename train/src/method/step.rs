@@ -12,7 +12,7 @@ use crate::config::options::{PointSampling, SupervisedLoss, UnlabeledScale};
 use crate::data::loader::MicroBatch;
 use crate::method::class_counters::ClassCounters;
 use crate::method::objective::{LossTerms, LossWeights};
-use crate::method::optimizer::Sgd;
+use crate::method::optimizer::Optimizer;
 use crate::method::points::SampledPoints;
 use crate::method::prototype_init::feature_node;
 use crate::method::prototypes::{AssignmentSums, Prototypes};
@@ -31,7 +31,7 @@ pub struct Learner<'a> {
     pub teacher: Net,
     /// Set at the end of the warm-up, when the teacher is first copied from the student.
     pub teacher_ready: bool,
-    pub sgd: Sgd,
+    pub optimizer: Optimizer,
     /// None in the warm-up and in modes without a prototype predictor.
     pub prototypes: Option<Prototypes>,
     /// Counted for the log since its last line; the steps do not depend on them.
@@ -61,7 +61,8 @@ impl<'a> Learner<'a> {
     ) -> Result<Self> {
         let logits = graph.tagged(Tag::Logits).context("the network has no logits")?;
         let network = || -> Result<Net> {
-            Ok(Net::new(graph.clone(), weights, device)?.with_precision(config.precision))
+            let net = Net::new(graph.clone(), weights, device)?.with_precision(config.precision);
+            if config.freeze_encoder { net.freeze("encoder.") } else { Ok(net) }
         };
         Ok(Self {
             config,
@@ -69,7 +70,7 @@ impl<'a> Learner<'a> {
             student: network()?,
             teacher: network()?,
             teacher_ready: false,
-            sgd: Sgd::new(config.momentum, config.weight_decay),
+            optimizer: Optimizer::new(config),
             prototypes: None,
             counters: ClassCounters::new(graph.node(logits).channels, device)?,
             class_weights: None,
@@ -136,7 +137,7 @@ impl<'a> Learner<'a> {
     /// Moves the weights against the accumulated gradients, then the prototypes and the teacher.
     pub fn update(&mut self, sums: Option<AssignmentSums>, step: u64) -> Result<()> {
         let rate = self.schedule.learning_rate(step);
-        self.sgd.step(&self.student, |name| {
+        self.optimizer.step(&self.student, step, |name| {
             if name.starts_with("encoder.") { rate } else { rate * self.config.head_multiplier }
         })?;
         if let (Some(prototypes), Some(sums)) = (&mut self.prototypes, sums) {

@@ -19,7 +19,6 @@ use crate::data::label_check::check_labels;
 use crate::data::lists::Lists;
 use crate::data::loader::{self, BatchBuilder, ImageCaches, MicroBatch};
 use crate::evaluate::Protocol;
-use crate::interrupt::Interrupted;
 use crate::method::loss;
 use crate::method::schedule::Schedule;
 use crate::method::step::{Learner, StepReport};
@@ -35,6 +34,9 @@ use crate::run::stop::StopReason;
 use crate::run::warmup_end::WarmupEnd;
 use crate::run::{RunOptions, RunOutcome};
 use crate::{net, pretrained};
+
+/// Folder of a frozen encoder's outputs.
+const FEATURES: &str = "features";
 
 /// A run under way.
 pub(super) struct Trainer<'a> {
@@ -59,8 +61,7 @@ pub(super) struct Trainer<'a> {
 /// `tensorboard/` and `report.html`.
 pub fn fit(config: &Config, options: &RunOptions) -> Result<RunOutcome> {
     let mut lists = Lists::open(config)?;
-    let arch =
-        Arch::new(config.network, lists.classes.count())?.with_auxiliary(config.auxiliary)?;
+    let arch = config.arch(lists.classes.count())?;
     let graph = arch.graph();
     graph.shapes(config.batch, config.crop, config.crop)?;
     let geometry = Geometry::new(config, &lists.classes)?;
@@ -88,6 +89,7 @@ pub fn fit(config: &Config, options: &RunOptions) -> Result<RunOutcome> {
             Learner::new(config, schedule, &graph, &weights, options.device)?
         }
     };
+    let learner = with_feature_cache(learner, options, &census)?;
     let mut trainer = Trainer {
         config,
         options,
@@ -107,6 +109,41 @@ pub fn fit(config: &Config, options: &RunOptions) -> Result<RunOutcome> {
     outcome
 }
 
+/// Keeps outputs of a frozen encoder beside what has been read of the images, if images come again.
+fn with_feature_cache<'a>(
+    learner: Learner<'a>,
+    options: &RunOptions,
+    census: &Census,
+) -> Result<Learner<'a>> {
+    let Config { freeze_encoder, feature_cache_gb, crop, scale, .. } = *learner.config;
+    if !freeze_encoder || feature_cache_gb == 0.0 {
+        return Ok(learner);
+    }
+    let fits = |size: &[usize; 2]| size.iter().all(|&side| side <= crop);
+    let changes = [
+        (scale != [1.0, 1.0], "`scale` is not [1.0, 1.0]"),
+        (!census.labeled.sizes.iter().all(fits), "images are larger than `crop`"),
+        (learner.config.labeled_photometric, "`labeled_photometric` changes their colors"),
+    ];
+    let changes: Vec<&str> =
+        changes.iter().filter(|(changes, _)| *changes).map(|&(_, why)| why).collect();
+    if !changes.is_empty() {
+        eprintln!(
+            "note: every crop runs through the frozen encoder, as no crop comes twice: {}",
+            changes.join(", ")
+        );
+        return Ok(learner);
+    }
+    let folder = options.census.join(FEATURES);
+    let limit = (feature_cache_gb * 1e9) as u64;
+    let Learner { student, teacher, .. } = learner;
+    Ok(Learner {
+        student: student.with_feature_cache(&folder, limit)?,
+        teacher: teacher.with_feature_cache(&folder, limit)?,
+        ..learner
+    })
+}
+
 fn schedule(config: &Config, lists: &Lists) -> Result<Schedule> {
     let unlabeled = lists.unlabeled.as_ref().map(|unlabeled| unlabeled.count());
     Schedule::new(config, lists.labeled.count(), unlabeled)
@@ -120,8 +157,8 @@ fn take_census(
     lists: &mut Lists,
     resumed: Option<&RunState>,
 ) -> Result<Census> {
-    let skipped = resumed.and_then(|state| state.skipped.as_ref());
-    if let Some(skipped) = skipped {
+    let skipped = resumed.and_then(RunState::skipped);
+    if let Some(skipped) = &skipped {
         lists.skip_unlabeled(skipped)?;
     }
     if skipped.is_some() && !options.accept_changes {
@@ -140,8 +177,8 @@ fn take_census(
         }
     }
     let choices = CensusOptions {
+        config,
         out: &options.census,
-        skip_broken: config.skip_broken,
         labeled_only: skipped.is_some() && !options.accept_changes,
         interrupt: options.monitor.interrupt(),
     };
@@ -149,17 +186,8 @@ fn take_census(
     let start = |images| Progress::new(&bar, "reading", "images", images);
     let census = Census::take(lists, &choices, start, |line| bar.suspend(|| eprintln!("{line}")));
     bar.finish_and_clear();
-    let mut census = match census {
-        Ok(census) => census,
-        Err(error) if error.is::<Interrupted>() => return Err(error),
-        // Ids without a class are also counted over all masks, with the way out.
-        Err(error) => match check_labels(config, lists).map_err(|labels| labels.to_string()) {
-            Err(labels) if labels.contains(&error.to_string()) => bail!(labels),
-            Err(labels) => bail!("{labels}; {error}"),
-            Ok(_) => return Err(error),
-        },
-    };
-    census.skipped.extend(skipped.into_iter().flatten().cloned());
+    let mut census = census?;
+    census.skipped.extend(skipped.into_iter().flatten());
     ensure!(
         census.labeled.pixels.iter().any(|&count| count > 0),
         "no pixel of the labeled images has a class: all are ignored"
@@ -299,7 +327,7 @@ impl Trainer<'_> {
             protocol: self.protocol,
             interrupt: self.options.monitor.interrupt(),
         };
-        let labels = check_labels(self.config, self.lists)?;
+        let labels = check_labels(self.config, self.lists, self.census)?;
         let measured = plan::measure_cost(&self.learner, &images);
         let Some(cost) = unless_interrupted(measured)? else {
             self.log.say("stopped before the first step");

@@ -33,6 +33,8 @@ const TRIAL_STEPS: u64 = 2;
 pub struct RunCost {
     warmup: Duration,
     after_warmup: Duration,
+    /// Seconds of a frozen encoder whose outputs are kept, for all training images.
+    features: f64,
     phases: PhaseCosts,
     /// Peak resident memory in bytes.
     pub memory: Option<u64>,
@@ -54,17 +56,33 @@ pub fn measure_cost(learner: &Learner, images: &PlannedImages) -> Result<RunCost
     let Learner { config, schedule, student, .. } = learner;
     let weights = student.state_dict()?;
     let mut trial = Learner::new(config, *schedule, student.graph(), &weights, student.device())?;
+    trial.student = trial.student.sharing_cache(student);
+    trial.teacher = trial.teacher.sharing_cache(student);
     let supervised = config.mode == TrainingMode::Supervised;
+    let mut images_per_second = f64::INFINITY;
     let warmup = if schedule.warmup > 0 || supervised {
-        time_steps(&mut trial, builder, caches, 0)?
+        let StepTimes { first, again } = time_steps(&mut trial, builder, caches, 0)?;
+        if student.has_cache() {
+            let labeled = (config.batch * config.accumulate) as f64;
+            images_per_second = labeled / first.saturating_sub(again).as_secs_f64();
+        }
+        again
     } else {
         Duration::ZERO
     };
     if config.mode == TrainingMode::Prototype {
         trial.prototypes = Some(random_prototypes(&trial)?);
     }
-    let after_warmup =
-        if supervised { warmup } else { time_steps(&mut trial, builder, caches, schedule.warmup)? };
+    let after_warmup = if supervised {
+        warmup
+    } else {
+        time_steps(&mut trial, builder, caches, schedule.warmup)?.again
+    };
+    let views = if config.flip { 2 } else { 1 };
+    let features = views as f64
+        * (lists.labeled.count() + lists.unlabeled.as_ref().map_or(0, |images| images.count()))
+            as f64
+        / images_per_second;
     interrupt.check()?;
     trial.teacher_ready = true;
     let interrupt = interrupt.clone();
@@ -75,24 +93,37 @@ pub fn measure_cost(learner: &Learner, images: &PlannedImages) -> Result<RunCost
     let growth = caches.labeled.growth(&census.labeled.sizes)
         + unlabeled.map_or(0, |(cache, facts)| cache.growth(&facts.sizes));
     let memory = phases.memory.map(|peak| peak + growth as u64);
-    Ok(RunCost { warmup, after_warmup, phases, memory })
+    Ok(RunCost { warmup, after_warmup, features, phases, memory })
 }
 
-/// Takes [`TRIAL_STEPS`] steps and returns the time of the last one.
+/// Times of a step.
+struct StepTimes {
+    /// On new images.
+    first: Duration,
+    /// On images of which a frozen encoder's outputs are known; else the same.
+    again: Duration,
+}
+
+/// Takes [`TRIAL_STEPS`] steps and returns the times of the last one.
 fn time_steps(
     trial: &mut Learner,
     builder: &BatchBuilder,
     caches: &ImageCaches,
     first: u64,
-) -> Result<Duration> {
-    let mut last = Duration::ZERO;
+) -> Result<StepTimes> {
+    let mut times = StepTimes { first: Duration::ZERO, again: Duration::ZERO };
     for step in first..first + TRIAL_STEPS {
         let batches = builder.make(caches, step)?;
         let start = Instant::now();
         trial.step(&batches, step)?;
-        last = start.elapsed();
+        times = StepTimes { first: start.elapsed(), again: start.elapsed() };
+        if trial.student.has_cache() {
+            let start = Instant::now();
+            trial.step(&batches, step)?;
+            times.again = start.elapsed();
+        }
     }
-    Ok(last)
+    Ok(times)
 }
 
 /// Returns prototypes in random directions, which cost as much as fitted ones.
@@ -227,7 +258,7 @@ fn expectation(config: &Config, schedule: Schedule, cost: RunCost) -> String {
     };
     // A forward pass takes a third of a step.
     let statistics = config.precise_bn_batches as f64 * warmup / 3.0;
-    let rest = scorings as f64 * scoring + prototypes + calibration + statistics;
+    let rest = scorings as f64 * scoring + prototypes + calibration + statistics + cost.features;
     let mut expected = format!(
         "expected: {}: {} of steps ({warmup:.2} s per warm-up step, {after_warmup:.2} s after it), {} of scores",
         clock(steps + rest),
@@ -235,6 +266,9 @@ fn expectation(config: &Config, schedule: Schedule, cost: RunCost) -> String {
         clock(scorings as f64 * scoring),
     );
     // Writing to a string cannot fail.
+    if cost.features > 0.0 {
+        let _ = write!(expected, ", {} of the frozen encoder", clock(cost.features));
+    }
     let _ = write!(expected, ", {} of statistics", clock(statistics));
     if prototypes > 0.0 {
         let _ = write!(expected, ", {} of first prototypes", clock(prototypes));

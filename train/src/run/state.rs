@@ -12,6 +12,7 @@ use tch::Device;
 
 use crate::config::Config;
 use crate::config::resume::{self, changes};
+use crate::data::stored_path::StoredPath;
 use crate::method::prototypes::{PrototypeCounters, PrototypeSettings, Prototypes};
 use crate::method::schedule::Schedule;
 use crate::method::step::Learner;
@@ -52,7 +53,7 @@ pub struct RunState {
     pub data: Option<String>,
     /// Unlabeled images that are left out as they are broken; None if the lists have not been looked at for this run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub skipped: Option<BTreeSet<PathBuf>>,
+    skipped: Option<BTreeSet<StoredPath>>,
 }
 
 /// Writes the state of a learner after `step` steps atomically: a failure keeps the previous state.
@@ -66,7 +67,7 @@ pub fn save(
 ) -> Result<()> {
     let student = learner.student.state_dict()?;
     ensure_finite(&student)?;
-    let mut files = vec![(STUDENT, student), (VELOCITY, learner.sgd.state_dict()?)];
+    let mut files = vec![(STUDENT, student), (VELOCITY, learner.optimizer.state_dict()?)];
     if learner.teacher_ready {
         files.push((TEACHER, learner.teacher.state_dict()?));
     }
@@ -84,7 +85,7 @@ pub fn save(
         config: learner.config.clone(),
         teacher_ready: learner.teacher_ready,
         data,
-        skipped: Some(skipped.clone()),
+        skipped: Some(skipped.iter().cloned().map(StoredPath).collect()),
     };
     let written = atomic::write_folder(folder, &FILES, |folder| -> Result<(), WriteError> {
         versioned::write(&folder.join(POSITION), &state)?;
@@ -98,6 +99,12 @@ pub fn save(
 }
 
 impl RunState {
+    /// Returns the unlabeled images that are left out; None if the lists have not been looked at for this run.
+    pub fn skipped(&self) -> Option<BTreeSet<PathBuf>> {
+        let skipped = self.skipped.as_ref()?;
+        Some(skipped.iter().map(|path| path.0.clone()).collect())
+    }
+
     /// Reads the state of a run with this configuration, but for keys that [change no weight](resume::CHANGE_NO_WEIGHT).
     pub fn read(folder: &Path, config: &Config) -> Result<Self> {
         let path = folder.join(POSITION);
@@ -134,14 +141,16 @@ impl RunState {
         let teacher = folder.join(TEACHER);
         if teacher.is_file() {
             let teacher = Net::new(graph.clone(), &weights::read(&teacher)?, device)?;
-            learner.teacher = teacher.with_precision(config.precision);
+            let teacher = teacher.with_precision(config.precision);
+            learner.teacher =
+                if config.freeze_encoder { teacher.freeze("encoder.")? } else { teacher };
             learner.teacher_ready = true;
         }
         if self.step > 0 {
             let path = folder.join(VELOCITY);
             let velocity = weights::read(&path)?;
             learner
-                .sgd
+                .optimizer
                 .load(&velocity, &learner.student)
                 .with_context(|| path.display().to_string())?;
         }

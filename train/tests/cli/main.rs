@@ -2,7 +2,7 @@
 //! states that cannot be resumed ([`resumes`]), everything after the last step
 //! ([`after_the_steps`]), errors in a step ([`failures`]) and in the inputs ([`broken_inputs`], all
 //! of which are named at once: [`census`]), masks that mean something else than they seem to
-//! ([`masks`]), grids ([`ablation`]), mirrored classes ([`augmentation`]), memory ([`flat_memory`]),
+//! ([`masks`]), lists as people have them ([`lists`]), grids ([`ablation`]), mirrored classes ([`augmentation`]), memory ([`flat_memory`]),
 //! random checkpoints ([`init`]), the page of configuration keys ([`config_reference`]) and training
 //! on a device ([`acceptance`]).
 
@@ -26,6 +26,8 @@ mod failures;
 mod flat_memory;
 #[cfg(test)]
 mod init;
+#[cfg(test)]
+mod lists;
 #[cfg(test)]
 mod masks;
 #[cfg(test)]

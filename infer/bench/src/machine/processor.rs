@@ -113,8 +113,8 @@ pub(super) fn vector_extensions() -> Vec<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::tree;
     use super::*;
+    use protoseg_images::testing::tree;
 
     /// `/proc/cpuinfo` on x86 of these threads: name, socket and core.
     fn threads(all: &[(&str, usize, usize)]) -> String {
@@ -179,22 +179,25 @@ mod tests {
             ("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "performance\n"),
             ("sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", "2500000\n"),
             ("sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq", "3700000\n"),
-        ]);
+        ])
+        .unwrap();
         let found = Processor::from_root(root.path());
         assert_eq!(
             (found.governor.as_deref(), found.mhz, found.max_mhz),
             (Some("performance"), Some(2500.0), Some(3700.0))
         );
-        assert_eq!(Processor::from_root(tree(&[]).path()), Processor::default());
+        assert_eq!(Processor::from_root(tree(&[]).unwrap().path()), Processor::default());
         let empty = tree(&[
             ("proc/cpuinfo", ""),
             ("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "\n"),
-        ]);
+        ])
+        .unwrap();
         assert_eq!(Processor::from_root(empty.path()), Processor::default());
         let nonsense = tree(&[(
             "proc/cpuinfo",
             ":\n: :\nmodel name\nmodel name:\nprocessor: x\ncpu MHz: fast\n\n\n\n",
-        )]);
+        )])
+        .unwrap();
         assert_eq!(Processor::from_root(nonsense.path()), Processor::default());
     }
 }

@@ -6,18 +6,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
 use protoseg_infer::config::{Device, ExecutionMode};
-use protoseg_infer::machine::cores;
+use protoseg_infer::machine::{Memory, cores, peak_resident, reset_peak, resident};
 use protoseg_infer::pipeline::Pipeline;
 use protoseg_infer::upsample::into_vec;
 use protoseg_infer::{EngineConfig, Outputs, Segmenter, check};
 use protoseg_models::bundle::Manifest;
 use protoseg_models::errors::error_chain;
 use protoseg_models::variant::{ModelKind, Precision};
+use protoseg_models::window::Tiling;
 
 use super::search::{Candidate, CandidateRunner, DuelResult, search};
 use super::space::SearchSpace;
 use super::{LabelAgreement, MachineId, TuningEntry, TuningLimits, describe};
 use crate::ab::{AbComparison, Side};
+use crate::images::{BenchImage, BenchImages};
 use crate::load::{Scenario, StopAfter};
 use crate::measure::{Measurement, WarmUpPolicy};
 use crate::report::ScenarioResult;
@@ -43,6 +45,8 @@ pub struct TuningRequest {
     pub devices: Vec<Device>,
     pub scenario: Scenario,
     pub limits: TuningLimits,
+    /// Points of mean IoU that may be lost against the default, where there are labeled images.
+    pub score_drop: f64,
     /// Precisions to try beside that of the bundle's first file; all where empty.
     pub precisions: Vec<Precision>,
     /// For each candidate.
@@ -83,12 +87,13 @@ impl TuningRequest {
     ) -> Result<TuningEntry, TuningError> {
         let measured = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let mut runner = TuningRunner::new(self, session).map_err(TuningError::Unusable)?;
+        let limits = runner.limits();
         let space = runner.space();
         let plans: Vec<_> = self.devices.iter().map(|&device| space.plan(device)).collect();
         let mut observe_candidate = |candidate: &Candidate| {
             observe(TuningEvent::Candidate(candidate));
         };
-        let found = search(&plans, space.window, self.limits, &mut runner, &mut observe_candidate)
+        let found = search(&plans, space.window, limits, &mut runner, &mut observe_candidate)
             .map_err(|why| TuningError::Default { model: self.model.display().to_string(), why })?;
         let default = found.default_choice();
         let (decision, comparison) = match found.decide_early() {
@@ -98,14 +103,14 @@ impl TuningRequest {
                 let ([of_default, of_best], comparison) =
                     runner.interleaved([&default, &found.best], self.time * FINAL, self.pairs)?;
                 let p99_ms = [p99_ms(&of_default), p99_ms(&of_best)];
-                (found.decide(self.limits, &comparison, p99_ms), Some(comparison))
+                (found.decide(limits, &comparison, p99_ms), Some(comparison))
             }
         };
         Ok(TuningEntry {
             machine,
             model,
             scenario: self.scenario,
-            limits: self.limits,
+            limits,
             images: runner.session.images.summary(),
             program: format!("protoseg {}", env!("CARGO_PKG_VERSION")),
             measured,
@@ -126,6 +131,10 @@ struct TuningRunner<'a> {
     precisions: Vec<Precision>,
     /// Reference labels of each image.
     labels: Vec<Vec<u8>>,
+    /// Mean IoU of the reference, in percent.
+    score: Option<f64>,
+    /// Bytes that whole images take beside the model, about; `None` where images are run whole.
+    whole_bytes: Option<u64>,
     /// Agreement by the options that change labels.
     known: BTreeMap<BTreeMap<&'static str, String>, Result<LabelAgreement, String>>,
 }
@@ -140,7 +149,8 @@ impl<'a> TuningRunner<'a> {
             .filter(|file| file.variant.kind != ModelKind::Frame)
             .map(|file| file.variant.precision)
             .collect();
-        let default = Segmenter::open(model)?;
+        let mut default = Segmenter::open(model)?;
+        let whole_bytes = whole_bytes(&mut default, &session.images)?;
         let precision = Some(Precision::Fp32).filter(|fp32| precisions.contains(fp32));
         let config = EngineConfig { precision, ..EngineConfig::default() };
         let mut reference = Segmenter::open_with(model, &config)?;
@@ -148,7 +158,31 @@ impl<'a> TuningRunner<'a> {
         for image in session.images.all() {
             labels.push(into_vec(reference.predict(&*image.image, Outputs::default())?.labels));
         }
-        Ok(Self { request, session, default, precisions, labels, known: BTreeMap::new() })
+        let score = session.mean_iou(model, &config)?;
+        let known = BTreeMap::new();
+        Ok(Self { request, session, default, precisions, labels, score, whole_bytes, known })
+    }
+
+    /// The limits with that of the score, which follows from the reference's.
+    fn limits(&self) -> TuningLimits {
+        let least_score = self.score.map(|score| score - self.request.score_drop);
+        TuningLimits { least_score, ..self.request.limits }
+    }
+
+    /// Refuses whole images that do not fit into memory.
+    fn ensure_fits(&self, choice: &EngineConfig) -> anyhow::Result<()> {
+        let needed = self.whole_bytes.filter(|_| choice.window == Some(Tiling::Whole));
+        let (Some(needed), Some(available)) = (needed, Memory::now().available) else {
+            return Ok(());
+        };
+        let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+        ensure!(
+            choice.is_gpu() || needed <= available,
+            "whole images take about {:.1} GB each, and {:.1} GB are free",
+            gigabytes(needed),
+            gigabytes(available)
+        );
+        Ok(())
     }
 
     fn space(&self) -> SearchSpace {
@@ -243,6 +277,7 @@ impl<'a> TuningRunner<'a> {
 
     fn check_labels(&self, choice: &EngineConfig) -> anyhow::Result<LabelAgreement> {
         let model = &self.request.model;
+        self.ensure_fits(choice)?;
         let mut config = self.config(choice);
         if !config.is_gpu() {
             config.mode = Some(ExecutionMode::Latency);
@@ -266,8 +301,28 @@ impl<'a> TuningRunner<'a> {
         } else {
             None
         };
-        Ok(LabelAgreement { probe, images: equal as f64 / pixels.max(1) as f64 })
+        let images = equal as f64 / pixels.max(1) as f64;
+        Ok(LabelAgreement { probe, images, score: self.session.mean_iou(model, &config)? })
     }
+}
+
+/// Estimates the memory of whole images, in bytes, by that of windows: activations grow with the
+/// pixels that are run at once. `None` where images are run whole, or the system does not tell.
+fn whole_bytes(default: &mut Segmenter, images: &BenchImages) -> anyhow::Result<Option<u64>> {
+    let Some([down, right]) = default.windows() else { return Ok(None) };
+    let pixels =
+        |image: &BenchImage| u64::from(image.image.width()) * u64::from(image.image.height());
+    let tile = (down.size * right.size) as u64;
+    let Some(largest) = images.all().iter().max_by_key(|image| pixels(image)) else {
+        return Ok(None);
+    };
+    if pixels(largest) <= tile || !reset_peak() {
+        return Ok(None);
+    }
+    let before = resident();
+    default.predict(&*largest.image, Outputs::default())?;
+    let grown = before.zip(peak_resident()).map(|(before, peak)| peak.saturating_sub(before));
+    Ok(grown.map(|grown| (grown as f64 / tile as f64 * pixels(largest) as f64) as u64))
 }
 
 /// The options that change labels; all others change only time and memory.

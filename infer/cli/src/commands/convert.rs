@@ -6,20 +6,21 @@ use anyhow::ensure;
 use clap::ValueEnum;
 use protoseg_images::convert::{Conversion, ConversionCounts, ConvertOptions, SourceFormat};
 use protoseg_images::formats::AnnotationFormat;
-use protoseg_models::classes::ClassTable;
-
-use super::{CommandError, CommandOutcome, OrUsage, print, print_stderr, progress};
 use protoseg_images::image_file::MAX_PIXELS;
+use protoseg_models::classes::Class;
+
+use super::{CommandError, CommandOutcome, OrUsage, print, print_stderr, print_warnings, progress};
 
 /// Convert annotations of other programs to a data set, and back
 ///
-/// Reads CVAT (masks and XML), COCO (instances, stuff, panoptic), Label Studio, LabelMe, Pascal VOC, a
-/// mask for each class of an image, and folders of images and labels; a file, a folder or a ZIP
-/// archive. Writes OUT/images, OUT/labels, OUT/classes.txt and OUT/all.txt: a data set of the kind
+/// Reads CVAT (masks, XML of images and videos), COCO (instances, stuff, panoptic), Label Studio,
+/// LabelMe, Pascal VOC, a mask for each class of an image, and folders of images and labels; a file, a
+/// folder or a ZIP archive. Writes OUT/images, OUT/labels, OUT/classes.txt and OUT/all.txt: a data set of the kind
 /// `folder` for `protoseg train` and `protoseg eval`; or the file of another program.
 ///
 /// Where shapes overlap, the later one counts. Pixels that no shape covers are the class `background`
-/// if there is one that no shape has, or else count for nothing.
+/// if there is one that no shape has, or else count for nothing. Images that cannot be converted are
+/// named and left out, and the exit status is 3.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ConvertArgs {
     /// Annotations: a file, a folder or a ZIP archive
@@ -51,6 +52,13 @@ pub(crate) struct ConvertArgs {
     /// For masks whose samples are no ids: 0 and 255, smoothed, or saved as JPEG.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     threshold: Option<u8>,
+    /// File with new ids for those of the masks, such as `26000-26999 26` on a line
+    ///
+    /// For ids that do not fit into classes.txt. A line is `OLD NEW`: OLD is an id, a range, a list such
+    /// as 0,3 or * for all others; NEW is an id from 0 to 255, `ignore`, `/1000` for the old id divided
+    /// by 1000, or `=` for the old id.
+    #[arg(long, value_name = "FILE", conflicts_with = "threshold")]
+    map: Option<PathBuf>,
     /// Largest number of pixels of an image
     #[arg(long, value_name = "N", default_value_t = MAX_PIXELS)]
     max_pixels: u64,
@@ -61,7 +69,7 @@ pub(crate) struct ConvertArgs {
 enum FromFormat {
     /// CVAT, "Segmentation mask 1.1", as `label --format cvat` writes
     Cvat,
-    /// CVAT, "CVAT for images 1.1": annotations.xml
+    /// CVAT, "CVAT for images 1.1" and "CVAT for video 1.1": annotations.xml
     CvatXml,
     /// COCO: instances, stuff or panoptic
     Coco,
@@ -109,9 +117,7 @@ pub(crate) fn run(arguments: &ConvertArgs) -> Result<CommandOutcome, CommandErro
     let ConvertArgs { input, out, to, .. } = arguments;
     check_input(arguments).or_usage()?;
     let conversion = Conversion::open(input, &arguments.options()).or_usage()?;
-    for note in conversion.notes() {
-        print_stderr(format_args!("warning: {note}"));
-    }
+    print_warnings(conversion.notes().iter().cloned());
     let bar = progress::bar(conversion.count());
     let observe = || bar.inc(1);
     let written = match to {
@@ -124,18 +130,50 @@ pub(crate) fn run(arguments: &ConvertArgs) -> Result<CommandOutcome, CommandErro
     };
     bar.finish_and_clear();
     let counts = written.map_err(anyhow::Error::from)?;
+    print_warnings(counts.notes());
+    report_failed(&counts);
     print(format!(
         "{} images of {} into {}\n{}",
         counts.images,
         conversion.format(),
         out.display(),
-        describe(&counts, conversion.classes())
+        describe(&counts, &conversion, arguments.background.is_some())
     ))?;
-    Ok(CommandOutcome::Success)
+    if *to == ToFormat::Cvat && counts.ignored > 0 {
+        print(
+            "pixels that count for nothing are black in CVAT's masks, as `background` is, and come back \
+             as that",
+        )?;
+    }
+    Ok(if counts.failed.is_empty() {
+        CommandOutcome::Success
+    } else {
+        CommandOutcome::SomeInputsFailed
+    })
+}
+
+/// Images that a message names one by one.
+const NAMED: usize = 20;
+
+/// Names the images that are left out.
+fn report_failed(counts: &ConversionCounts) {
+    for error in counts.failed.iter().take(NAMED) {
+        print_stderr(format_args!("error: {error}"));
+    }
+    let failed = counts.failed.len();
+    if failed > NAMED {
+        print_stderr(format_args!("error: and so {} more", failed - NAMED));
+    }
+    if failed > 0 {
+        print_stderr(format_args!(
+            "{failed} of {} images cannot be converted and are left out",
+            failed + counts.images
+        ));
+    }
 }
 
 fn check_input(
-    ConvertArgs { input, from, to, out, threshold, .. }: &ConvertArgs,
+    ConvertArgs { input, from, to, out, threshold, map, .. }: &ConvertArgs,
 ) -> anyhow::Result<()> {
     ensure!(input.exists(), "{} does not exist", input.display());
     ensure!(
@@ -147,6 +185,10 @@ fn check_input(
     ensure!(
         threshold.is_none() || takes_threshold,
         "--threshold is for folders of images and labels, and for a mask for each class"
+    );
+    ensure!(
+        map.is_none() || matches!(from, None | Some(FromFormat::Folder)),
+        "--map is for folders of images and labels"
     );
     Ok(())
 }
@@ -160,26 +202,43 @@ impl ConvertArgs {
             background: self.background.clone(),
             ignore: self.ignore.clone(),
             threshold: self.threshold,
+            map: self.map.clone(),
             max_pixels: self.max_pixels,
         }
     }
 }
 
 /// Shares of the classes, and of the pixels with none or several.
-fn describe(counts: &ConversionCounts, classes: &ClassTable) -> String {
+fn describe(counts: &ConversionCounts, conversion: &Conversion, is_chosen: bool) -> String {
     let share = |pixels: u64| 100.0 * pixels as f64 / counts.pixels().max(1) as f64;
-    let class = |(class, &pixels): (&protoseg_models::classes::Class, &u64)| {
-        format!("{} {:.1} %", class.name, share(pixels))
-    };
-    let shares: Vec<String> = classes.classes().iter().zip(&counts.classes).map(class).collect();
+    let class = |(class, &pixels): (&Class, &u64)| format!("{} {:.1} %", class.name, share(pixels));
+    let classes = conversion.classes().classes();
+    let shares: Vec<String> = classes.iter().zip(&counts.classes).map(class).collect();
     let mut text = format!("pixels: {}", shares.join(", "));
     if counts.ignored > 0 {
         text.push_str(&format!("; {:.1} % count for nothing", share(counts.ignored)));
     }
-    if counts.uncovered > 0 && counts.ignored > 0 {
+    if counts.uncovered > 0 {
+        let way = match conversion.uncovered_class() {
+            Some(Class { name, .. }) if is_chosen => format!("are `{name}`"),
+            Some(Class { name, .. }) => {
+                format!("are `{name}`; --ignore '{name}' makes them count for nothing")
+            }
+            None => "count for nothing; --background NAME gives them a class".to_owned(),
+        };
         text.push_str(&format!(
-            "\n{:.1} % are in no shape; --background NAME gives these a class",
+            "\n{} pixels ({:.1} %) are in no shape and {way}",
+            counts.uncovered,
             share(counts.uncovered)
+        ));
+    }
+    let empty = classes.iter().zip(&counts.classes).filter(|(_, pixels)| **pixels == 0);
+    let empty: Vec<&str> = empty.map(|(class, _)| class.name.as_str()).collect();
+    if let [first, ..] = empty[..] {
+        text.push_str(&format!(
+            "\nno pixel is of the class {}; --ignore '{first}' leaves it out, unless --classes fixes the \
+             classes",
+            empty.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ")
         ));
     }
     if counts.overlapping > 0 {

@@ -29,8 +29,8 @@ pub(crate) struct DataArgs {
         help_heading = "Data"
     )]
     pub(crate) split: Option<String>,
-    /// List of images, a path a line relative to --root, with the label's path if needed; itself
-    /// relative to the current folder, or else to --root
+    /// List of images, a path a line relative to --root, with the label's path if needed, or a folder
+    /// of images; itself relative to the current folder, or else to --root
     #[arg(long, requires = "data", value_name = "FILE", help_heading = "Data")]
     pub(crate) list: Option<PathBuf>,
     /// Score only the first N images [default for synthetic: 100]
@@ -122,6 +122,9 @@ impl DataArgs {
         };
         let scan = scanner.into_report();
         inputs::print_passed_over(&scan);
+        for remark in set.remarks() {
+            print_stderr(format_args!("warning: {remark}"));
+        }
         for UnreadableFolder { path, error } in &scan.unreadable {
             print_stderr(format_args!("error: {}: {error}", path.display()));
         }
@@ -152,7 +155,7 @@ impl DataArgs {
 fn find_list(list: &Path, root: &Path) -> PathBuf {
     let below = root.join(list);
     let is_other = || list.canonicalize().ok() != below.canonicalize().ok();
-    match (list.is_file(), below.is_file()) {
+    match (list.exists(), below.exists()) {
         (false, true) => below,
         (true, true) if is_other() => {
             print_stderr(format_args!(

@@ -43,6 +43,11 @@ pub(crate) struct EvalArgs {
     /// Also measure seams: how often labels change on the borders of windows, and elsewhere
     #[arg(long)]
     seams: bool,
+    /// Score the other images where some, or their label maps, are broken; the exit status is 3
+    ///
+    /// Ids and colors without a meaning are errors all the same: then the class file is at fault.
+    #[arg(long)]
+    skip_broken: bool,
     /// Print the scores as JSON
     #[arg(long)]
     json: bool,
@@ -53,6 +58,9 @@ struct EvalSummary {
     data: String,
     protocol: String,
     images: usize,
+    /// Images that were left out, as they or their label maps cannot be read.
+    #[serde(skip_serializing_if = "is_zero")]
+    broken: usize,
     /// Folders of images that could not be read.
     #[serde(skip_serializing_if = "is_zero")]
     unreadable_folders: usize,
@@ -90,21 +98,41 @@ struct Beside {
 }
 
 /// Reads all label maps before anything is scored. Prints and returns remarks on them; fails with
-/// every value that has no meaning, and where there is nothing to score.
-fn check_labels(set: &LabeledDataset, max_pixels: u64, list: &str) -> anyhow::Result<LabelRemarks> {
+/// every value that has no meaning, and where there is nothing to score. Images whose label maps
+/// cannot be read are taken off the set if `skip_broken`.
+fn check_labels(
+    set: &mut LabeledDataset,
+    max_pixels: u64,
+    list: &str,
+    skip_broken: bool,
+) -> anyhow::Result<LabelRemarks> {
     if let LabeledDataset::Synthetic { .. } = set {
         return Ok(LabelRemarks::default());
     }
-    let census = match set.label_census(max_pixels) {
-        Ok(census) => census,
-        Err(faults) => {
-            let count = faults.faults.len();
-            return Err(anyhow::Error::from(faults).context(format!(
-                "{count} of {} label maps cannot be used, so there is no score",
-                set.count()
-            )));
+    let mut census = set.label_census(max_pixels);
+    if let Err(faults) = &census
+        && skip_broken
+        && faults.faults.len() < set.count()
+        && faults.faults.values().all(|fault| fault.is_unreadable())
+    {
+        for fault in faults.faults.values() {
+            print_stderr(format_args!("error: {}", error_chain(fault)));
         }
-    };
+        *set = set.without(&faults.faults.keys().copied().collect());
+        census = set.label_census(max_pixels);
+    }
+    let census = census.map_err(|faults| {
+        let (count, all) = (faults.faults.len(), set.count());
+        let unreadable = faults.faults.values().all(|fault| fault.is_unreadable());
+        let way_out = if unreadable && !skip_broken && count < all {
+            " (--skip-broken scores the others)"
+        } else {
+            ""
+        };
+        anyhow::Error::from(faults).context(format!(
+            "{count} of {all} label maps cannot be used, so there is no score{way_out}"
+        ))
+    })?;
     ensure!(
         census.labeled() > 0,
         "no pixel of {list} has a class, so there is nothing to score: all count for nothing"
@@ -124,7 +152,7 @@ fn check_labels(set: &LabeledDataset, max_pixels: u64, list: &str) -> anyhow::Re
 
 pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> {
     arguments.sheet.as_deref().map_or(Ok(()), contact_sheet::check_path).or_usage()?;
-    let (set, scan) = arguments.data.open_scanned().or_usage()?;
+    let (mut set, scan) = arguments.data.open_scanned().or_usage()?;
     let bundles: Vec<&PathBuf> =
         std::iter::once(&arguments.run.bundle).chain(&arguments.beside).collect();
     // Before the first is scored; sessions are opened one bundle after the other.
@@ -132,7 +160,10 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
         let model = Manifest::read(bundle).or_usage()?.value.model;
         ensure_same_classes(&model, &set.classes()).or_usage()?;
     }
-    let labels = check_labels(&set, arguments.run.max_pixels(), &arguments.data.describe())?;
+    let listed = set.count();
+    let (max_pixels, skip_broken) = (arguments.run.max_pixels(), arguments.skip_broken);
+    let labels = check_labels(&mut set, max_pixels, &arguments.data.describe(), skip_broken)?;
+    let set = set;
     let sheet = ContactSheet::new(&set.classes(), &bundles);
     let mut summaries = Vec::with_capacity(bundles.len());
     for (column, bundle) in bundles.iter().enumerate() {
@@ -158,14 +189,15 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
             }
             bar.inc(1);
         };
-        let max_pixels = arguments.run.max_pixels();
-        let scored = evaluate::score(&mut pipeline, &set, max_pixels, &on_image, &observe);
+        let scored =
+            evaluate::score(&mut pipeline, &set, max_pixels, skip_broken, &on_image, &observe);
         bar.finish_and_clear();
         let (confusion, report) = scored.map_err(anyhow::Error::from)?;
         summaries.push(EvalSummary {
             data: arguments.data.describe(),
             protocol: Tiling::from(pipeline.segmenter().window()).to_string(),
-            images: set.count(),
+            images: set.count() - report.failed.len(),
+            broken: listed - set.count() + report.failed.len(),
             unreadable_folders: scan.unreadable.len(),
             passed_over: scan.unread_files(),
             scores: confusion.scores(&pipeline.segmenter().model().classes),
@@ -179,6 +211,7 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
         });
     }
     print_warnings(set.warnings(set.count()));
+    let is_complete = summaries.iter().all(|summary| summary.broken == 0);
     if arguments.json {
         let mut summaries = summaries.into_iter();
         let mut summary = summaries.next().context("no bundle was scored")?;
@@ -187,17 +220,7 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
             bundles.zip(summaries).map(|(bundle, summary)| Beside { bundle, summary }).collect();
         print_json(&summary)?;
     } else {
-        for (bundle, EvalSummary { data, protocol, images, scores, seams, .. }) in
-            bundles.iter().zip(&summaries)
-        {
-            if bundles.len() > 1 {
-                print(format!("{}:", bundle.display()))?;
-            }
-            print(format!("{scores}\n{images} images, {data}, {protocol}"))?;
-            if let Some(seams) = seams {
-                print(describe(seams))?;
-            }
-        }
+        print_scores(&bundles, &summaries, listed)?;
         if let Some(ignored) = labels.ignored {
             print(ignored)?;
         }
@@ -205,11 +228,35 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
     if let Some(path) = &arguments.sheet {
         sheet.write(path)?;
     }
-    Ok(if scan.unreadable.is_empty() {
+    Ok(if scan.unreadable.is_empty() && is_complete {
         CommandOutcome::Success
     } else {
         CommandOutcome::SomeInputsFailed
     })
+}
+
+/// Prints the scores of each bundle; `listed` is the number of images with those that are left out.
+fn print_scores(
+    bundles: &[&PathBuf],
+    summaries: &[EvalSummary],
+    listed: usize,
+) -> anyhow::Result<()> {
+    for (bundle, EvalSummary { data, protocol, images, broken, scores, seams, .. }) in
+        bundles.iter().zip(summaries)
+    {
+        if bundles.len() > 1 {
+            print(format!("{}:", bundle.display()))?;
+        }
+        let broken = match broken {
+            0 => String::new(),
+            broken => format!(" ({broken} of {listed} are broken and left out)"),
+        };
+        print(format!("{scores}\n{images} images{broken}, {data}, {protocol}"))?;
+        if let Some(seams) = seams {
+            print(describe(seams))?;
+        }
+    }
+    Ok(())
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]

@@ -290,6 +290,11 @@ impl OutputFormats {
         Ok(())
     }
 
+    /// True if the place of images on Earth is written.
+    pub(crate) fn needs_place(&self) -> bool {
+        self.chosen.contains(&OutputFormat::GeoTiff)
+    }
+
     /// Files of an image: path below the output folder and contents.
     pub(crate) fn files(
         &self,

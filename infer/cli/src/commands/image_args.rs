@@ -54,7 +54,8 @@ impl ImageArgs {
             let size = self.image_size.unwrap_or(DEFAULT_SIZE);
             return Ok(BenchImages::synthetic(self.image_count, size, 0)?);
         }
-        let Inputs { images, scan } = inputs::collect(&self.images, &[], None, self.hidden_images)?;
+        let Inputs { images, scan, .. } =
+            inputs::collect(&self.images, &[], None, self.hidden_images)?;
         for line in scan.lines() {
             print_stderr(format_args!("note: {}", line.replace("--hidden", "--hidden-images")));
         }

@@ -12,7 +12,7 @@ use protoseg_infer::import::{
 use protoseg_infer::session;
 use protoseg_models::adapter::{ChannelOrder, Normalization};
 use protoseg_models::bundle::{Manifest, ModelFile, signature};
-use protoseg_models::interface::{Fit, ScoreKind};
+use protoseg_models::interface::{Fit, OutputLayout, ScoreKind};
 use protoseg_models::variant::{ModelKind, Precision};
 use protoseg_models::window::{Tiling, Window};
 
@@ -48,6 +48,9 @@ pub(crate) struct ImportArgs {
     /// Output with logits or labels [default: the only possible one]
     #[arg(long, value_name = "NAME", help_heading = "Output")]
     output: Option<String>,
+    /// Order of the output's dimensions, such as nchw or nhwc [default: by its shape and by trial]
+    #[arg(long, value_name = "ORDER", help_heading = "Output")]
+    output_layout: Option<OutputLayout>,
     /// Meaning of the scores: logits, log-probabilities or probabilities [default: by trial]
     #[arg(long, value_name = "KIND", help_heading = "Output")]
     scores: Option<ScoreKind>,
@@ -183,6 +186,7 @@ fn request(arguments: &ImportArgs) -> anyhow::Result<(ImportOptions, Option<Stri
         name,
         classes: classes.table,
         output: output.clone(),
+        output_layout: arguments.output_layout,
         order: *order,
         normalization,
         align_corners: arguments.align_corners,

@@ -44,6 +44,8 @@ impl InputImage {
 pub(crate) struct Inputs {
     pub(crate) images: Vec<InputImage>,
     pub(crate) scan: ScanReport,
+    /// Images that were named again, under the same name below the output folder.
+    pub(crate) repeated: usize,
 }
 
 /// Extensions of video files.
@@ -98,12 +100,14 @@ pub(crate) fn collect(
     {
         bail!("{} {}", first.path.display(), first.refusal.as_deref().unwrap_or_default());
     }
+    let named = inputs.len();
     let mut seen = HashSet::new();
     inputs.retain(|input| {
         let file = input.path.canonicalize().unwrap_or_else(|_| input.path.clone());
         seen.insert((file, input.name.clone()))
     });
-    Ok(Inputs { images: inputs, scan })
+    let repeated = named - inputs.len();
+    Ok(Inputs { images: inputs, scan, repeated })
 }
 
 /// The message of inputs without an image: what is there instead.
@@ -114,7 +118,7 @@ fn no_image(named: &str, scan: &ScanReport) -> String {
     let reasons =
         if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join("; ")) };
     // The names end the line where nothing else is to be said.
-    format!("no image (png, jpg, webp, tif, bmp, pnm) in {named}{reasons}")
+    format!("no image (png, jpg, webp, tif, bmp, gif, pnm) in {named}{reasons}")
 }
 
 fn is_video(path: &Path) -> bool {
@@ -274,17 +278,9 @@ fn resolve(path: &Path) -> anyhow::Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use protoseg_images::testing::empty_files;
 
-    fn tree(files: &[&str]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for file in files {
-            let path = root.path().join(file);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, "").unwrap();
-        }
-        root
-    }
+    use super::*;
 
     fn names(arguments: &[PathBuf]) -> Vec<String> {
         collect(arguments, &[], None, false)
@@ -297,7 +293,7 @@ mod tests {
 
     #[test]
     fn files_folders_and_globs_name_images() {
-        let root = tree(&["a/x.png", "a/deep/y.JPG", "a/notes.txt", "b/z.tif"]);
+        let root = empty_files(&["a/x.png", "a/deep/y.JPG", "a/notes.txt", "b/z.tif"]).unwrap();
         let at = |name: &str| root.path().join(name);
         #[cfg(unix)]
         std::os::unix::fs::symlink(at("a"), at("a/deep/again")).unwrap();
@@ -321,7 +317,7 @@ mod tests {
 
     #[test]
     fn patterns_follow_the_rules_of_folders() {
-        let root = tree(&[
+        let root = empty_files(&[
             "a.jpg",
             "b.JPG",
             "site/c.jpg",
@@ -330,7 +326,8 @@ mod tests {
             "@eaDir/a.jpg",
             ".cache/e.jpg",
             "f.heic",
-        ]);
+        ])
+        .unwrap();
         let at = |name: &str| root.path().join(name);
         #[cfg(unix)]
         std::os::unix::fs::symlink(root.path(), at("site/again")).unwrap();
@@ -352,7 +349,8 @@ mod tests {
 
     #[test]
     fn colliding_results_cost_their_images_alone() {
-        let root = tree(&["a/x.png", "a/x.jpg", "a/y.png", "c/x.jpg", "c/x.png/y.jpg"]);
+        let root =
+            empty_files(&["a/x.png", "a/x.jpg", "a/y.png", "c/x.jpg", "c/x.png/y.jpg"]).unwrap();
         let refused = |folder: &str, keep: bool| {
             let mut inputs = collect(&[root.path().join(folder)], &[], None, false).unwrap().images;
             let line = refuse_collisions(&mut inputs, |name| {
@@ -377,7 +375,7 @@ mod tests {
 
     #[test]
     fn nested_outputs_are_refused() {
-        let root = tree(&["a/x.png", "b/y.png", "out/ids/z.png"]);
+        let root = empty_files(&["a/x.png", "b/y.png", "out/ids/z.png"]).unwrap();
         let at = |name: &str| root.path().join(name);
         let message = |argument: &str, out: &str| {
             let arguments = [at(argument)];

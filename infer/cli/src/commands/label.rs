@@ -15,6 +15,7 @@ use protoseg_bench::tuning::TuningPurpose;
 use protoseg_images::formats::pseudo_labels::DEFAULT_MIN_CONFIDENCE;
 use protoseg_images::image_file::NotedImage;
 use protoseg_images::notes::NoteCollector;
+use protoseg_images::world_file;
 use protoseg_infer::config::parse_bytes;
 use protoseg_infer::pipeline::{DecodedImage, PendingImage, Pipeline, PipelineEvent, RunControl};
 use protoseg_infer::session::{self, SessionError};
@@ -111,7 +112,7 @@ pub(crate) struct LabelArgs {
 pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError> {
     let signals = StopSignals::catch().or_usage()?;
     let shard = arguments.shard().or_usage()?;
-    let Inputs { images: all, scan } = arguments.inputs().or_usage()?;
+    let Inputs { images: all, scan, .. } = arguments.inputs().or_usage()?;
     let input_set = InputSetDigest::from_names(all.iter().map(|input| input.name.as_path()));
     let inputs: Vec<InputImage> =
         all.into_iter().filter(|input| shard.contains(&input.name)).collect();
@@ -130,6 +131,7 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
     let notes = NoteCollector::default();
     let reading = pipeline.segmenter().model().reading;
     let large = LargeImages::new(arguments, &formats, pipeline.segmenter());
+    let needs_place = formats.needs_place();
     let open = |index: usize| {
         let input = &inputs[todo[index]];
         // Taken before reading, so that a concurrent write counts as a change.
@@ -138,7 +140,11 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
         let file = large.read(index, &input.path)?;
         let (notes, pixels) = (&notes, file.pixels());
         let decode = move || {
-            let NotedImage { image, notes: seen, place } = file.decode_as(reading)?;
+            let NotedImage { image, notes: seen, mut place } = file.decode_as(reading)?;
+            // It tells of the pixels as they are stored.
+            if needs_place && !seen.is_turned {
+                place = world_file::complete(place, &input.path)?;
+            }
             notes.add(&input.path.display().to_string(), &seen);
             Ok(DecodedImage { image, extra: InputFacts { fingerprint, place } })
         };
@@ -186,6 +192,9 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
     let rows = rows?;
     record.check()?;
     warn_of_no_label(&formats, &record, report.done);
+    if let Some(warning) = record.placeless_warning(report.done) {
+        print_stderr(format_args!("warning: {warning}"));
+    }
     let unwritable = unwritable.into_inner().unwrap_or_else(PoisonError::into_inner);
     let labeled = report.done - unwritable.len() + rows.labeled;
     for (index, error) in report.failed.into_iter().chain(unwritable).chain(rows.failed) {
@@ -245,6 +254,13 @@ impl LabelArgs {
             inputs::collect(&self.inputs, &self.lists, self.root.as_deref(), self.hidden)?;
         inputs::check_outputs(&mut inputs.images, &self.inputs, &self.out)?;
         inputs::print_passed_over(&inputs.scan);
+        if inputs.repeated > 0 {
+            print_stderr(format_args!(
+                "note: {} of {} images are named again, and labeled once",
+                inputs.repeated,
+                inputs.repeated + inputs.images.len()
+            ));
+        }
         let names = ResultNames { keep_ending: self.keep_ending };
         let collisions =
             inputs::refuse_collisions(&mut inputs.images, |name| names.result_name(name));

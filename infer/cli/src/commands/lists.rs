@@ -48,7 +48,10 @@ fn from_text(text: &OsStr, root: &Path, resolver: &mut ListResolver<'_>) -> Resu
     }
     let bytes = text.as_encoded_bytes();
     let tabs = bytes.contains(&b'\t');
-    let is_end = |byte: &u8| if tabs { *byte == b'\t' } else { byte.is_ascii_whitespace() };
+    let is_end = |byte: &u8| match byte {
+        b'\t' | b',' | b';' => true,
+        byte => !tabs && byte.is_ascii_whitespace(),
+    };
     let Some(end) = bytes.iter().position(is_end) else { return Ok(input) };
     let first = <OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(bytes[..end].trim_ascii());
     match resolver.file(first) {
@@ -94,15 +97,10 @@ fn from_object(
     Ok(input)
 }
 
-/// Path below the root; the file name if it is elsewhere.
+/// Path below the root, however it is written; the file name if it is elsewhere.
 fn name_of(path: &Path, root: &Path) -> PathBuf {
-    let below = path.strip_prefix(root).unwrap_or(path);
-    let inside = |part: &Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
-    if below.components().all(|part| inside(&part)) {
-        below.components().filter(|part| *part != Component::CurDir).collect()
-    } else {
-        below.file_name().map(PathBuf::from).unwrap_or_default()
-    }
+    let file_name = || path.file_name().map(PathBuf::from).unwrap_or_default();
+    list::below(root, path).unwrap_or_else(file_name)
 }
 
 #[cfg(test)]

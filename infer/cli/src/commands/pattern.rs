@@ -49,11 +49,13 @@ impl PathPattern {
 
     /// Returns the images that match, those in the fewest folders first. Links to folders are
     /// followed, but for those to a folder that they are in. An image that several paths lead to
-    /// comes once, by the first.
+    /// comes once, by a path without a link if there is one.
     pub(super) fn images(&self, scanner: &mut Scanner) -> Vec<PathBuf> {
         let mut images = Vec::new();
         let mut seen = HashSet::new();
         let mut level = vec![(self.base.clone(), Vec::new(), self.start())];
+        // Links to folders wait until there is nothing else.
+        let mut linked = Vec::new();
         while !level.is_empty() {
             let mut next = Vec::new();
             for (folder, ancestors, states) in level {
@@ -68,7 +70,7 @@ impl PathPattern {
                 }
                 let (entries, is_new) =
                     scanner.entries(read, |name| self.names_hidden(&states, name));
-                for ScannedEntry { path, is_folder } in entries {
+                for ScannedEntry { path, is_folder, is_link } in entries {
                     let Some(name) = path.file_name() else { continue };
                     let path = folder.join(name);
                     let after = self.step(&states, name);
@@ -77,7 +79,8 @@ impl PathPattern {
                         if !after.is_empty() {
                             let mut ancestors = ancestors.clone();
                             ancestors.push(canonical.clone());
-                            next.push((path, ancestors, after));
+                            let later = if is_link { &mut linked } else { &mut next };
+                            later.push((path, ancestors, after));
                         }
                     } else if is_match && is_image_path(&path) {
                         if seen.insert((canonical.clone(), name.to_owned())) {
@@ -88,9 +91,13 @@ impl PathPattern {
                     }
                 }
             }
+            if next.is_empty() {
+                next = std::mem::take(&mut linked);
+            }
             next.sort();
             level = next;
         }
+        images.sort_by_cached_key(|image| (image.components().count(), image.clone()));
         images
     }
 

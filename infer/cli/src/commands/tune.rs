@@ -16,11 +16,15 @@ use protoseg_bench::tuning::search::{Candidate, CandidateOutcome, TuningDecision
 use protoseg_bench::tuning::{
     MachineId, Tuning, TuningEntry, TuningLimits, describe, model_id, tuning_path,
 };
+use protoseg_infer::check::LabeledImages;
 use protoseg_infer::config::{Device, Devices};
 use protoseg_infer::machine::cores;
 use protoseg_infer::session;
+use protoseg_models::bundle::Manifest;
 use protoseg_models::variant::Precision;
+use protoseg_models::window::Tiling;
 
+use super::data::{DataArgs, ensure_same_classes};
 use super::engine_args::precisions;
 use super::image_args::ImageArgs;
 use super::{CommandError, CommandOutcome, print, print_json, print_stderr};
@@ -33,9 +37,10 @@ const GPU_CLIENTS: usize = 8;
 
 /// Find the fastest way to run a model on this machine
 ///
-/// Tries the bundle's precisions, windows, sessions and threads, windows per run and the device's
+/// Tries the bundle's precisions, windows and whole images, sessions and threads, windows per run and the device's
 /// switches, one stage after the other, each interleaved with the best so far. Candidates that do
-/// not run, or whose labels do not agree with those of the fp32 file, are dropped. The best is then
+/// not run or fit into memory, or whose labels do not agree with those of the fp32 file, are
+/// dropped; with labeled images (--data) their score counts instead of agreement. The best is then
 /// interleaved with the default, and kept where it is faster beyond doubt. The result is written to
 /// tuning.json beside the model, with all figures; `protoseg label` and `protoseg serve` use it on
 /// the same machine with the same ONNX Runtime and model. Results of --goal throughput, of the same
@@ -68,6 +73,20 @@ pub(crate) struct TuneArgs {
     clients: Option<NonZeroUsize>,
     #[command(flatten)]
     images: ImageArgs,
+    /// Points of mIoU that may be lost against the default, with --data
+    ///
+    /// The score on labeled images judges labels instead of their agreement on the images: whole
+    /// images or other windows may give other labels, and better ones.
+    #[arg(
+        long,
+        value_name = "POINTS",
+        default_value_t = 0.2,
+        requires = "data",
+        help_heading = "Data"
+    )]
+    score_drop: f64,
+    #[command(flatten)]
+    data: DataArgs,
     /// Seconds for each candidate; the final comparison takes five times as many for either side
     #[arg(long, value_name = "S", default_value_t = 3.0)]
     time: f64,
@@ -113,7 +132,8 @@ pub(crate) fn run(arguments: &TuneArgs) -> Result<CommandOutcome, CommandError> 
         None => {
             check_writable(&path).map_err(CommandError::Usage)?;
             let images = arguments.images.open(Some(bundle)).map_err(CommandError::Usage)?;
-            let session = BenchSession::new(images).map_err(CommandError::Usage)?;
+            let mut session = BenchSession::new(images).map_err(CommandError::Usage)?;
+            session.labeled = arguments.labeled().map_err(CommandError::Usage)?;
             let measured = request.run(session, machine, model, &show_progress);
             let entry = measured.map_err(|error| match error {
                 TuningError::Failed(error) => CommandError::Runtime(error),
@@ -178,6 +198,15 @@ impl TuneArgs {
             (0.01..=3600.0).contains(&time),
             "--time: {time} s is not between 0.01 s and an hour"
         );
+        ensure!(
+            (0.0..=100.0).contains(&self.score_drop),
+            "--score-drop is a number of points from 0 to 100, not {}",
+            self.score_drop
+        );
+        ensure!(
+            self.data.data.is_some() || !self.data.is_narrowed(),
+            "--root, --split, --list, --limit, --seed and --size select labeled images; name their kind with --data"
+        );
         if let Some(p99) = self.p99 {
             ensure!(p99 > 0.0 && p99.is_finite(), "--p99: {p99} is not a number above zero");
         }
@@ -187,6 +216,21 @@ impl TuneArgs {
             self.bundle.display()
         );
         Ok(())
+    }
+
+    /// Opens the labeled images and checks that their classes are the model's; `None` without
+    /// --data.
+    fn labeled(&self) -> anyhow::Result<Option<LabeledImages>> {
+        if self.data.data.is_none() {
+            return Ok(None);
+        }
+        let set = self.data.open()?;
+        if self.bundle.is_dir() {
+            let model = Manifest::read(&self.bundle)?.value.model;
+            ensure_same_classes(&model, &set.classes())?;
+        }
+        ensure!(set.count() > 0, "no image in {}", self.data.describe());
+        Ok(Some(LabeledImages { set, name: self.data.describe() }))
     }
 
     fn request(&self) -> TuningRequest {
@@ -213,7 +257,12 @@ impl TuneArgs {
             model: self.bundle.clone(),
             devices,
             scenario,
-            limits: TuningLimits { least_agreement: self.least_agreement, p99_ms: self.p99 },
+            limits: TuningLimits {
+                least_agreement: self.least_agreement,
+                p99_ms: self.p99,
+                least_score: None,
+            },
+            score_drop: self.score_drop,
             precisions: self.precision_candidates.clone(),
             time: Duration::from_secs_f64(self.time),
             pairs: self.pairs.get(),
@@ -257,7 +306,16 @@ fn candidate_lines(entry: &TuningEntry) -> Vec<String> {
         |share: Option<f64>| or_dash(share.map(|share| format!("{:.3} %", 100.0 * share)));
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.add_row(["stage", "ms", "best ms", "p99 ms", "probe", "images", "options: outcome"]);
+    table.add_row([
+        "stage",
+        "ms",
+        "best ms",
+        "p99 ms",
+        "probe",
+        "images",
+        "mIoU",
+        "options: outcome",
+    ]);
     for candidate in &entry.candidates {
         table.add_row([
             candidate.stage.clone(),
@@ -266,12 +324,13 @@ fn candidate_lines(entry: &TuningEntry) -> Vec<String> {
             number(candidate.p99_ms),
             percent(candidate.agreement.and_then(|agreement| agreement.probe)),
             percent(candidate.agreement.map(|agreement| agreement.images)),
+            or_dash(score_of(candidate).map(|score| format!("{score:.2}"))),
             format!("{}: {}", describe(&candidate.choice), outcome(candidate)),
         ]);
     }
     for (index, column) in table.column_iter_mut().enumerate() {
         column.set_padding((if index == 0 { 0 } else { 2 }, 0));
-        if (1..6).contains(&index) {
+        if (1..7).contains(&index) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
@@ -282,6 +341,37 @@ fn candidate_lines(entry: &TuningEntry) -> Vec<String> {
     );
     lines.push(String::new());
     lines
+}
+
+fn score_of(candidate: &Candidate) -> Option<f64> {
+    candidate.agreement?.score
+}
+
+/// Says what whole images cost and gain against the bundle's windows; `None` where they were not
+/// tried.
+fn whole_images(entry: &TuningEntry) -> Option<String> {
+    let whole =
+        entry.candidates.iter().find(|candidate| candidate.choice.window == Some(Tiling::Whole))?;
+    let mut parts = Vec::new();
+    if let Some(ratio) = whole.ratio {
+        parts.push(format!("{ratio:.2} times the time of windows"));
+    }
+    if let Some(agreement) = whole.agreement {
+        parts.push(format!("{:.2} % of labels as in windows", 100.0 * agreement.images));
+    }
+    let windows = entry.candidates.first().and_then(score_of);
+    if let Some((whole, windows)) = score_of(whole).zip(windows) {
+        parts.push(format!("mIoU {whole:.2} %, in windows {windows:.2} %"));
+    }
+    if let CandidateOutcome::Dropped { why } = &whole.outcome {
+        let way = if whole.agreement.is_some() && windows.is_none() {
+            "; with --data their score decides"
+        } else {
+            ""
+        };
+        parts.push(format!("dropped: {why}{way}"));
+    }
+    Some(parts.join(", "))
 }
 
 /// The choice with its reason.
@@ -296,10 +386,15 @@ fn result_lines(entry: &TuningEntry, path: &Path) -> Vec<String> {
     if let Some(comparison) = &entry.comparison {
         rows.push(("compared", comparison.to_string()));
     }
+    if let Some(whole) = whole_images(entry) {
+        rows.push(("whole", whole));
+    }
+    let score = entry.limits.least_score;
+    let score = score.map_or_else(String::new, |least| format!(", mIoU at least {least:.2} %"));
     let p99 = entry.limits.p99_ms;
     let p99 = p99.map_or_else(String::new, |p99| format!(", 99th percentile at most {p99} ms"));
     let agreement = 100.0 * entry.limits.least_agreement;
-    rows.push(("limits", format!("{agreement} % of labels agree{p99}")));
+    rows.push(("limits", format!("{agreement} % of labels agree{score}{p99}")));
     let images = &entry.images;
     let size = format!("{}x{} ({})", images.height, images.width, images.source);
     rows.push((

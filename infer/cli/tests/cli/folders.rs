@@ -102,15 +102,15 @@ fn endings_that_are_not_read_are_counted() {
     for name in ["a.jpg", "b.jfif", "b2.jpe", "b3.jfi", "f"] {
         jpeg(&dir, &format!("odd/{name}"));
     }
-    for name in ["d.heic", "g.GIF", "h.gif", "v.mp4", "notes.txt"] {
+    for name in ["d.heic", "g.AVIF", "h.avif", "v.mp4", "notes.txt"] {
         fs::write(dir.at("odd").join(name), "no image").unwrap();
     }
     for (inputs, out) in [("odd", "out"), ("odd/*", "globbed")] {
         let given = run(&dir, &format!("label bundle {inputs} --out {out} --json"));
-        let line = "note: 5 files of endings that are not read: gif 2, heic 1, mp4 1, none 1\n";
+        let line = "note: 5 files of endings that are not read: avif 2, heic 1, mp4 1, none 1\n";
         assert_eq!((given.status, given.stderr.as_str()), (0, line), "{given:?}");
         assert_eq!(json(&given)["passed_over"], 5, "{given:?}");
-        assert_eq!(json(&given)["passed_over_endings"]["gif"], 2, "{given:?}");
+        assert_eq!(json(&given)["passed_over_endings"]["avif"], 2, "{given:?}");
         assert_eq!(results(&dir.at(out).join("ids")), ["a.png", "b.png", "b2.png", "b3.png"]);
     }
     fs::create_dir(dir.at("none")).unwrap();

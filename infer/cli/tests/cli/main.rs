@@ -24,6 +24,7 @@ mod commands;
 mod common;
 #[cfg(test)]
 mod convert;
+mod data_sets;
 #[cfg(test)]
 mod devices;
 #[cfg(test)]
@@ -40,6 +41,8 @@ mod gate;
 mod grpc;
 #[cfg(test)]
 mod import;
+#[cfg(test)]
+mod import_doubts;
 #[cfg(test)]
 mod import_kinds;
 #[cfg(test)]

@@ -1,13 +1,16 @@
 //! COCO: instances and stuff as polygons or run lengths, and panoptic PNGs.
 
-use std::collections::HashMap;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde_json::Value;
 
+use super::coco_masks::{MaskKind, area, kind_without_area};
 use super::detect::{AnnotationSource, read_json};
 use super::image_index::files;
-use super::raster::Area;
 use super::{Annotations, ConvertError, Item, SourceClass, Truth};
 
 #[derive(Deserialize)]
@@ -20,24 +23,28 @@ struct CocoFile {
 
 #[derive(Deserialize)]
 struct CocoImage {
-    id: u64,
+    id: CocoId,
     file_name: String,
-    width: usize,
-    height: usize,
+    width: Option<f64>,
+    height: Option<f64>,
 }
 
 #[derive(Deserialize)]
 struct SourceCategory {
-    id: i64,
+    id: CocoId,
     name: String,
+    supercategory: Option<String>,
     color: Option<[u8; 3]>,
 }
 
 #[derive(Deserialize)]
-struct CocoAnnotation {
-    image_id: u64,
-    category_id: Option<i64>,
-    segmentation: Option<SourceSegmentation>,
+pub(super) struct CocoAnnotation {
+    image_id: CocoId,
+    category_id: Option<CocoId>,
+    pub(super) segmentation: Option<Value>,
+    pub(super) keypoints: Option<Value>,
+    #[serde(default)]
+    iscrowd: Value,
     /// Of panoptic files, with the next one.
     segments_info: Option<Vec<Segment>>,
     file_name: Option<String>,
@@ -46,206 +53,380 @@ struct CocoAnnotation {
 #[derive(Deserialize)]
 struct Segment {
     id: u32,
-    category_id: i64,
+    category_id: CocoId,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum SourceSegmentation {
-    Polygons(Vec<Vec<f64>>),
-    RunLengths { size: [usize; 2], counts: Counts },
+/// An id: a number, or a text in the files of some programs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
+#[serde(from = "Value")]
+struct CocoId(String);
+
+impl From<Value> for CocoId {
+    fn from(value: Value) -> Self {
+        let whole = value.as_f64().filter(|number| number.fract() == 0.0);
+        Self(match (value.as_str(), value.as_i64(), whole) {
+            (Some(text), ..) => text.trim().to_owned(),
+            (_, Some(number), _) => number.to_string(),
+            (_, _, Some(number)) => format!("{number:.0}"),
+            _ => value.to_string(),
+        })
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Counts {
-    Letters(String),
-    Numbers(Vec<usize>),
+/// Files with their paths, and paths of files that are left out.
+type ParsedFiles = (Vec<(PathBuf, CocoFile)>, Vec<PathBuf>);
+
+/// Annotations of all files that are special, or not drawn.
+#[derive(Default)]
+struct Tally {
+    shapes: usize,
+    boxes: usize,
+    keypoints: usize,
+    empty: usize,
+    short_polygons: usize,
+    crowds: usize,
+    /// Of images that are not in the file.
+    strangers: usize,
+    supercategories: Vec<String>,
+    shared_names: Vec<String>,
 }
 
 pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertError> {
     let mut annotations = Annotations::default();
-    let mut places: HashMap<String, usize> = HashMap::new();
-    let mut boxes = 0;
-    let files = source.files("json")?;
-    let only = files.len() == 1;
-    for path in files {
-        let value: serde_json::Value = read_json(&path)?;
-        // Captions, keypoints and boxes lie in files beside the masks.
-        if value.get("images").is_none() || !only && !holds_masks(&value) {
-            continue;
-        }
-        let file: CocoFile = serde_json::from_value(value)
-            .map_err(|source| ConvertError::Json { path: path.clone(), source })?;
+    let mut tally = Tally::default();
+    let (parsed, others) = parse_files(source)?;
+    annotations.note(others.len(), |_| {
+        let names: Vec<String> = others.iter().map(|path| path.display().to_string()).collect();
+        format!("files without masks are left out: {}", names.join(", "))
+    });
+    let parsed = one_file_per_image(source, parsed, &mut annotations)?;
+    let used = used_categories(&parsed);
+    let names = list_names(parsed.iter().map(|(path, _)| path));
+    let mut first_file = None;
+    for ((path, file), name) in parsed.into_iter().zip(names) {
         let first = annotations.items.len();
-        boxes += add_file(source, &path, file, &mut annotations, &mut places)?;
+        add_file(source, &path, file, &used, &mut annotations, &mut tally);
         // Files such as instances_train.json are lists of their own.
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        annotations.lists.push((stem, (first..annotations.items.len()).collect()));
+        annotations.lists.push((name, (first..annotations.items.len()).collect()));
+        first_file.get_or_insert(path);
     }
     if annotations.lists.len() < 2 {
         annotations.lists.clear();
     }
-    if boxes > 0 {
-        annotations.notes.push(format!("{boxes} annotations without a mask (boxes) are left out"));
+    let left_out = tally.boxes + tally.keypoints + tally.empty;
+    if let Some(path) = first_file
+        && tally.shapes == 0
+        && left_out > 0
+    {
+        let reason = format!(
+            "its {left_out} annotations have no mask: {}; annotate masks, or have them made of boxes, \
+             as by Segment Anything",
+            tally.kinds()
+        );
+        return Err(ConvertError::Content { path, reason });
     }
+    tally.write_notes(&mut annotations);
     Ok(annotations)
 }
 
-fn holds_masks(file: &serde_json::Value) -> bool {
-    let annotations = file.get("annotations").and_then(serde_json::Value::as_array);
+impl Tally {
+    /// Numbers of annotations without a mask.
+    fn kinds(&self) -> String {
+        let kinds = [
+            (self.boxes, "boxes"),
+            (self.keypoints, "keypoints"),
+            (self.empty, "empty segmentations"),
+        ];
+        let kinds = kinds.iter().filter(|(count, _)| *count > 0);
+        kinds.map(|(count, kind)| format!("{count} {kind}")).collect::<Vec<_>>().join(", ")
+    }
+
+    fn write_notes(&self, annotations: &mut Annotations) {
+        let kinds = self.kinds();
+        annotations.note(self.boxes + self.keypoints + self.empty, |count| {
+            format!("{count} annotations without a mask are left out: {kinds}")
+        });
+        annotations.note(self.short_polygons, |count| {
+            format!("{count} polygons of fewer than three points are left out")
+        });
+        annotations.note(self.crowds, |count| {
+            format!("{count} annotations of crowds (iscrowd) are drawn in their class like others")
+        });
+        annotations.note(self.strangers, |count| {
+            format!("{count} annotations of images that their file does not list are left out")
+        });
+        annotations.note(self.supercategories.len(), |_| {
+            format!(
+                "{} has no annotation and is the supercategory of others, and left out",
+                self.supercategories.join(", ")
+            )
+        });
+        annotations.note(self.shared_names.len(), |_| {
+            format!("categories of one name are one class: {}", self.shared_names.join(", "))
+        });
+    }
+}
+
+/// The files with masks, or else those with images, and the names of the others.
+fn parse_files(source: AnnotationSource<'_>) -> Result<ParsedFiles, ConvertError> {
+    let mut values = Vec::new();
+    for path in source.files("json")? {
+        let value: Value = read_json(&path)?;
+        if value.get("images").is_some() {
+            values.push((path, value));
+        }
+    }
+    // Captions, keypoints and boxes lie in files beside the masks.
+    let (with_masks, others): (Vec<_>, Vec<_>) =
+        values.into_iter().partition(|(_, value)| holds_masks(value));
+    let (taken, others) =
+        if with_masks.is_empty() { (others, Vec::new()) } else { (with_masks, others) };
+    let mut parsed = Vec::new();
+    for (path, value) in taken {
+        let file: CocoFile = serde_json::from_value(value)
+            .map_err(|source| ConvertError::Json { path: path.clone(), source })?;
+        parsed.push((path, file));
+    }
+    Ok((parsed, others.into_iter().map(|(path, _)| path).collect()))
+}
+
+/// Leaves out the files of which a panoptic one has the images too, as in the official annotations,
+/// where it holds things and stuff. Others that share images are refused.
+fn one_file_per_image(
+    source: AnnotationSource<'_>,
+    files: Vec<(PathBuf, CocoFile)>,
+    annotations: &mut Annotations,
+) -> Result<Vec<(PathBuf, CocoFile)>, ConvertError> {
+    let images = |(path, file): &(PathBuf, CocoFile)| -> HashMap<PathBuf, String> {
+        let image = |image: &CocoImage| {
+            let found = source.image(&image.file_name, path);
+            let place =
+                found.path().map_or_else(|| PathBuf::from(&image.file_name), Path::to_owned);
+            (place, image.file_name.clone())
+        };
+        file.images.iter().map(image).collect()
+    };
+    let is_panoptic = |(_, file): &(PathBuf, CocoFile)| {
+        file.annotations.iter().any(|annotation| annotation.segments_info.is_some())
+    };
+    let (mut kept, others): (Vec<_>, Vec<_>) = files.into_iter().partition(is_panoptic);
+    let mut owners: HashMap<PathBuf, PathBuf> = HashMap::new();
+    let panoptic: HashSet<PathBuf> =
+        kept.iter().flat_map(&images).map(|(place, _)| place).collect();
+    let mut left_out = Vec::new();
+    for file in others {
+        if images(&file).keys().any(|place| panoptic.contains(place)) {
+            left_out.push(file.0.display().to_string());
+        } else {
+            kept.push(file);
+        }
+    }
+    for file in &kept {
+        for (place, name) in images(file) {
+            if let Some(other) = owners.insert(place, file.0.clone()) {
+                let reason = format!(
+                    "the image `{name}` has annotations in {} too; convert one of the files",
+                    other.display()
+                );
+                return Err(ConvertError::Content { path: file.0.clone(), reason });
+            }
+        }
+    }
+    kept.sort_by(|one, other| one.0.cmp(&other.0));
+    annotations.note(left_out.len(), |_| {
+        format!("panoptic masks have the same images as, and count before, {}", left_out.join(", "))
+    });
+    Ok(kept)
+}
+
+fn holds_masks(file: &Value) -> bool {
+    let annotations = file.get("annotations").and_then(Value::as_array);
     annotations.into_iter().flatten().any(|annotation| {
         annotation.get("segments_info").is_some()
             || match annotation.get("segmentation") {
-                Some(serde_json::Value::Array(polygons)) => !polygons.is_empty(),
-                other => other.is_some_and(serde_json::Value::is_object),
+                Some(Value::Array(polygons)) => !polygons.is_empty(),
+                other => other.is_some_and(Value::is_object),
             }
     })
 }
 
-/// Adds a file; returns the number of annotations without a mask.
+/// Names of the categories with an annotation in any file.
+fn used_categories(files: &[(PathBuf, CocoFile)]) -> HashSet<String> {
+    let mut used = HashSet::new();
+    for (_, file) in files {
+        let names: HashMap<&CocoId, &String> =
+            file.categories.iter().map(|category| (&category.id, &category.name)).collect();
+        for annotation in &file.annotations {
+            let segments = annotation.segments_info.iter().flatten();
+            let ids = segments.map(|segment| &segment.category_id).chain(&annotation.category_id);
+            used.extend(ids.filter_map(|id| names.get(id)).map(|name| (*name).clone()));
+        }
+    }
+    used
+}
+
+/// Names of the files' lists: those of the files, or else of their folders, as Roboflow's
+/// `train/_annotations.coco.json`.
+fn list_names<'a>(paths: impl Iterator<Item = &'a PathBuf> + Clone) -> Vec<String> {
+    let stem = |path: &PathBuf| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for path in paths.clone() {
+        *counts.entry(stem(path)).or_default() += 1;
+    }
+    let name = |path: &PathBuf| {
+        let folder = path.parent().and_then(Path::file_name);
+        match folder {
+            Some(folder) if counts[&stem(path)] > 1 => folder.to_string_lossy().into_owned(),
+            _ => stem(path),
+        }
+    };
+    paths.map(name).collect()
+}
+
 fn add_file(
     source: AnnotationSource<'_>,
     path: &Path,
     file: CocoFile,
+    used: &HashSet<String>,
     annotations: &mut Annotations,
-    places: &mut HashMap<String, usize>,
-) -> Result<usize, ConvertError> {
-    let content = |reason| ConvertError::Content { path: path.into(), reason };
-    let mut categories: HashMap<i64, u8> = HashMap::new();
-    for SourceCategory { id, name, color } in file.categories {
+    tally: &mut Tally,
+) {
+    let categories = add_categories(file.categories, used, annotations, tally);
+    let mut by_id: HashMap<CocoId, usize> = HashMap::new();
+    for CocoImage { id, file_name, width, height } in file.images {
+        let side = |side: f64| (side >= 1.0 && side.fract() == 0.0).then_some(side as usize);
+        let size = height.and_then(side).zip(width.and_then(side));
+        let truth = Truth::Shapes { size: size.map(<[usize; 2]>::from), shapes: Vec::new() };
+        by_id.insert(id, annotations.items.len());
+        annotations.items.push(Item::find(source, &file_name, path, truth));
+    }
+    let panoptic = PanopticMasks::new(path);
+    for annotation in file.annotations {
+        let item = by_id.get(&annotation.image_id);
+        let Some(item) = item.and_then(|&item| annotations.items.get_mut(item)) else {
+            tally.strangers += 1;
+            continue;
+        };
+        if let Err(reason) = add_annotation(item, &annotation, &categories, &panoptic, tally) {
+            tally.shapes += 1;
+            item.truth = Truth::Broken(reason);
+        }
+    }
+}
+
+/// Adds an annotation to its image; fails with the reason why that cannot be drawn.
+fn add_annotation(
+    item: &mut Item,
+    annotation: &CocoAnnotation,
+    categories: &HashMap<CocoId, u8>,
+    panoptic: &PanopticMasks<'_>,
+    tally: &mut Tally,
+) -> Result<(), String> {
+    let class = |id: &CocoId| {
+        let class = categories.get(id).copied();
+        class.ok_or_else(|| format!("there is no category with the id {}", id.0))
+    };
+    if let (Some(segments), Some(name)) = (&annotation.segments_info, &annotation.file_name) {
+        let mut known = HashMap::new();
+        for Segment { id, category_id } in segments {
+            known.insert(*id, class(category_id)?);
+        }
+        let path = panoptic.find(name).ok_or_else(|| {
+            format!("the mask `{name}` is not beside the file or in a folder there")
+        })?;
+        tally.shapes += known.len();
+        item.truth = Truth::Panoptic { path, segments: known };
+        return Ok(());
+    }
+    let Truth::Shapes { size, shapes } = &mut item.truth else { return Ok(()) };
+    let (area, short) = match &annotation.segmentation {
+        Some(segmentation) => area(segmentation, size)
+            .map_err(|reason| format!("a mask of `{}` {reason}", item.name))?,
+        None => (None, 0),
+    };
+    tally.short_polygons += short;
+    match area {
+        Some(area) => {
+            let category =
+                annotation.category_id.as_ref().ok_or("an annotation has no category")?;
+            shapes.push((class(category)?, area));
+            tally.shapes += 1;
+            tally.crowds += usize::from(is_true(&annotation.iscrowd));
+        }
+        None => match kind_without_area(annotation) {
+            MaskKind::Box => tally.boxes += 1,
+            MaskKind::Keypoints => tally.keypoints += 1,
+            MaskKind::Empty => tally.empty += 1,
+        },
+    }
+    Ok(())
+}
+
+/// Adds the categories; returns the class of each id.
+fn add_categories(
+    categories: Vec<SourceCategory>,
+    used: &HashSet<String>,
+    annotations: &mut Annotations,
+    tally: &mut Tally,
+) -> HashMap<CocoId, u8> {
+    let parents: HashSet<String> = categories
+        .iter()
+        .filter(|category| category.supercategory.as_ref() != Some(&category.name))
+        .filter_map(|category| category.supercategory.clone())
+        .collect();
+    let mut names = HashSet::new();
+    let mut by_id = HashMap::new();
+    for SourceCategory { id, name, color, .. } in categories {
+        let quoted = format!("`{name}`");
+        if parents.contains(&name) && !used.contains(&name) {
+            if !tally.supercategories.contains(&quoted) {
+                tally.supercategories.push(quoted);
+            }
+            continue;
+        }
+        if !names.insert(name.clone()) && !tally.shared_names.contains(&quoted) {
+            tally.shared_names.push(quoted);
+        }
         let class = annotations.class(&name);
         if let Some(known) = annotations.classes.get_mut(usize::from(class)) {
             *known = SourceClass { color: color.or(known.color), ..known.clone() };
         }
-        categories.insert(id, class);
+        by_id.insert(id, class);
     }
-    let mut by_id: HashMap<u64, usize> = HashMap::new();
-    for CocoImage { id, file_name, width, height } in file.images {
-        if places.contains_key(&file_name) {
-            let reason = "has annotations in another file too; convert one of the files";
-            return Err(content(format!("the image `{file_name}` {reason}")));
-        }
-        let image = source.image(&file_name)?;
-        let truth = Truth::Shapes { size: [height, width], shapes: Vec::new() };
-        places.insert(file_name.clone(), annotations.items.len());
-        by_id.insert(id, annotations.items.len());
-        annotations.items.push(Item { name: file_name, image, truth });
-    }
-    let panoptic = Panoptic::new(path);
-    let mut boxes = 0;
-    for annotation in file.annotations {
-        let id = annotation.image_id;
-        let item = by_id.get(&id).and_then(|&item| annotations.items.get_mut(item));
-        let item = item.ok_or_else(|| content(format!("there is no image with the id {id}")))?;
-        let class = |id: i64| {
-            let class = categories.get(&id).copied();
-            class.ok_or_else(|| content(format!("there is no category with the id {id}")))
-        };
-        if let (Some(segments), Some(name)) = (annotation.segments_info, &annotation.file_name) {
-            let mut known = HashMap::new();
-            for Segment { id, category_id } in segments {
-                known.insert(id, class(category_id)?);
-            }
-            let path = panoptic.find(name)?.ok_or_else(|| {
-                content(format!("the mask `{name}` is not beside the file or in a folder there"))
-            })?;
-            item.truth = Truth::Panoptic { path, segments: known };
-            continue;
-        }
-        let Truth::Shapes { size, shapes } = &mut item.truth else { continue };
-        match annotation.segmentation.map(|segmentation| area(segmentation, *size)) {
-            None | Some(Ok(None)) => boxes += 1,
-            Some(Ok(Some(area))) => {
-                let category = annotation.category_id;
-                let category =
-                    category.ok_or_else(|| content("an annotation has no category".to_owned()))?;
-                shapes.push((class(category)?, area));
-            }
-            Some(Err(reason)) => {
-                return Err(content(format!("a mask of `{}` {reason}", item.name)));
-            }
-        }
-    }
-    Ok(boxes)
+    by_id
+}
+
+fn is_true(value: &Value) -> bool {
+    value.as_bool().unwrap_or(value.as_f64().is_some_and(|number| number != 0.0))
 }
 
 /// Files of the masks of a panoptic JSON: anywhere beside it.
-struct Panoptic<'a> {
+struct PanopticMasks<'a> {
     folder: &'a Path,
+    /// Files in folders there, by their names.
+    others: OnceCell<HashMap<OsString, Vec<PathBuf>>>,
 }
 
-impl<'a> Panoptic<'a> {
+impl<'a> PanopticMasks<'a> {
     fn new(json: &'a Path) -> Self {
-        Self { folder: json.parent().unwrap_or(Path::new(".")) }
+        let folder = json.parent().filter(|folder| !folder.as_os_str().is_empty());
+        Self { folder: folder.unwrap_or(Path::new(".")), others: OnceCell::new() }
     }
 
-    fn find(&self, name: &str) -> Result<Option<PathBuf>, ConvertError> {
-        let folder = if self.folder.as_os_str().is_empty() { Path::new(".") } else { self.folder };
-        if folder.join(name).is_file() {
-            return Ok(Some(folder.join(name)));
+    fn find(&self, name: &str) -> Option<PathBuf> {
+        let beside = self.folder.join(name);
+        if beside.is_file() {
+            return Some(beside);
         }
-        Ok(files(folder, &["images"])?.into_iter().find(|path| path.ends_with(name)))
+        let others = self.others.get_or_init(|| {
+            let mut others: HashMap<OsString, Vec<PathBuf>> = HashMap::new();
+            for path in files(self.folder, &["images"]).unwrap_or_default() {
+                let name = path.file_name().unwrap_or_default().to_owned();
+                others.entry(name).or_default().push(path);
+            }
+            others
+        });
+        let same = others.get(Path::new(name).file_name()?)?;
+        same.iter().find(|path| path.ends_with(name)).cloned()
     }
-}
-
-/// The area of a mask; `None` for an empty list.
-fn area(segmentation: SourceSegmentation, image: [usize; 2]) -> Result<Option<Area>, String> {
-    match segmentation {
-        SourceSegmentation::Polygons(polygons) if polygons.is_empty() => Ok(None),
-        SourceSegmentation::Polygons(polygons) => {
-            if polygons.iter().any(|polygon| !polygon.len().is_multiple_of(2)) {
-                return Err("has a polygon with an odd number of coordinates".to_owned());
-            }
-            let points = |polygon: &Vec<f64>| polygon.as_chunks().0.to_vec();
-            Ok(Some(Area::Polygons(polygons.iter().map(points).collect())))
-        }
-        SourceSegmentation::RunLengths { size, counts } => {
-            if size != image {
-                return Err(format!(
-                    "has {}x{} pixels, and the image another size",
-                    size[1], size[0]
-                ));
-            }
-            let counts = match counts {
-                Counts::Numbers(numbers) => numbers,
-                Counts::Letters(letters) => {
-                    decode_letters(&letters).ok_or("has broken run lengths")?
-                }
-            };
-            let all = counts.iter().try_fold(0_usize, |sum, &count| sum.checked_add(count));
-            if all.is_none_or(|all| all != size[0] * size[1]) {
-                return Err("has run lengths of another size".to_owned());
-            }
-            Ok(Some(Area::Columns(counts)))
-        }
-    }
-}
-
-/// Decodes COCO's letters: five bits each, the lowest first; a sixth says that more follow. From the
-/// fourth on, a count is the difference from the last but one.
-fn decode_letters(letters: &str) -> Option<Vec<usize>> {
-    let mut counts: Vec<i64> = Vec::new();
-    let (mut value, mut shift) = (0_i64, 0_u32);
-    for letter in letters.bytes() {
-        let bits = i64::from(letter.checked_sub(48).filter(|bits| *bits < 64)?);
-        value |= (bits & 0x1f).checked_shl(shift).filter(|_| shift < 55)?;
-        shift += 5;
-        if bits & 0x20 == 0 {
-            if bits & 0x10 != 0 {
-                value |= -1 << shift;
-            }
-            if counts.len() > 2 {
-                value += counts[counts.len() - 2];
-            }
-            counts.push(value);
-            (value, shift) = (0, 0);
-        }
-    }
-    let whole = shift == 0;
-    counts
-        .into_iter()
-        .map(|count| usize::try_from(count).ok())
-        .collect::<Option<_>>()
-        .filter(|_| whole)
 }

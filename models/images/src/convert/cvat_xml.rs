@@ -1,5 +1,7 @@
-//! "CVAT for images 1.1": an XML file of polygons, boxes, ellipses and masks.
+//! CVAT's XML files of polygons, boxes, ellipses and masks: "CVAT for images 1.1", and "CVAT for video
+//! 1.1", whose tracks are read by [`cvat_tracks`](super::cvat_tracks).
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use protoseg_models::errors::FileError;
@@ -7,7 +9,7 @@ use roxmltree::{Document, Node};
 
 use super::detect::AnnotationSource;
 use super::raster::{Area, ellipse, rectangle, rotate};
-use super::{Annotations, ConvertError, Item, Truth};
+use super::{Annotations, ConvertError, Item, Truth, cvat_tracks};
 
 pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertError> {
     let mut annotations = Annotations::default();
@@ -17,6 +19,7 @@ pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertE
             .map_err(|source| ConvertError::Xml { path: path.clone(), source })?;
         if document.root_element().tag_name().name() == "annotations" {
             add_file(source, &path, &document, &mut annotations)?;
+            cvat_tracks::add_file(source, &path, &document, &mut annotations)?;
         }
     }
     Ok(annotations)
@@ -30,10 +33,11 @@ fn add_file(
 ) -> Result<(), ConvertError> {
     let content = |reason: String| ConvertError::Content { path: path.into(), reason };
     for label in document.descendants().filter(|node| node.has_tag_name("label")) {
-        let text = |tag: &str| {
-            label.children().find(|node| node.has_tag_name(tag)).and_then(|node| node.text())
+        let child = |tag: &str| label.children().find(|node| node.has_tag_name(tag));
+        let text = |tag: &str| child(tag).and_then(|node| node.text());
+        let Some(name) = child("name").map(|name| name.text().unwrap_or_default()) else {
+            continue;
         };
-        let Some(name) = text("name") else { continue };
         let class = annotations.class(name);
         let color = text("color").and_then(hex_color);
         if let Some(known) = annotations.classes.get_mut(usize::from(class)) {
@@ -41,41 +45,56 @@ fn add_file(
         }
     }
     let mut left_out = 0;
+    // Of a project: train, validation and test.
+    let mut subsets: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for image in document.root_element().children().filter(|node| node.has_tag_name("image")) {
         let name = attribute::<String>(image, "name").map_err(content)?;
-        let size = [number(image, "height"), number(image, "width")];
-        let [height, width] = size.map(|side| side.map_err(content));
-        let size = [height? as usize, width? as usize];
-        let mut shapes = Vec::new();
-        for node in image.children().filter(Node::is_element) {
-            match area(node).map_err(|reason| content(format!("in `{name}`, {reason}")))? {
-                Some(area) => {
-                    let label = attribute::<String>(node, "label").map_err(content)?;
-                    let order: i64 = node
-                        .attribute("z_order")
-                        .and_then(|order| order.parse().ok())
-                        .unwrap_or_default();
-                    shapes.push((order, annotations.class(&label), area));
-                }
-                None => left_out += usize::from(node.attribute("label").is_some()),
-            }
+        let truth = image_truth(image, annotations, &mut left_out);
+        let truth = truth.unwrap_or_else(|reason| Truth::Broken(format!("in `{name}`, {reason}")));
+        if let Some(subset) = image.attribute("subset").filter(|subset| *subset != "default") {
+            subsets.entry(subset.to_lowercase()).or_default().push(annotations.items.len());
         }
-        // Stable: shapes of one layer stay in the order of the file.
-        shapes.sort_by_key(|(order, ..)| *order);
-        let shapes = shapes.into_iter().map(|(_, class, area)| (class, area)).collect();
-        let image = source.image(&name)?;
-        annotations.items.push(Item { name, image, truth: Truth::Shapes { size, shapes } });
+        annotations.items.push(Item::find(source, &name, path, truth));
     }
-    if left_out > 0 {
-        let note =
-            format!("{left_out} annotations without an area (tags, lines, points) are left out");
-        annotations.notes.push(note);
-    }
+    annotations.lists.extend(subsets.into_iter().filter(|(name, _)| is_file_stem(name)));
+    annotations.note(left_out, |count| {
+        format!("{count} annotations without an area (tags, lines, points) are left out")
+    });
     Ok(())
 }
 
+/// The shapes of an image, or the reason why they cannot be drawn.
+fn image_truth(
+    image: Node<'_, '_>,
+    annotations: &mut Annotations,
+    left_out: &mut usize,
+) -> Result<Truth, String> {
+    let size = [number(image, "height")? as usize, number(image, "width")? as usize];
+    let mut shapes = Vec::new();
+    for node in image.children().filter(Node::is_element) {
+        match area(node)? {
+            Some(area) => {
+                let label = attribute::<String>(node, "label")?;
+                let order = node.attribute("z_order").and_then(|order| order.trim().parse().ok());
+                let order: i64 = order.unwrap_or_default();
+                shapes.push((order, annotations.class(&label), area));
+            }
+            None => *left_out += usize::from(node.attribute("label").is_some()),
+        }
+    }
+    // Stable: shapes of one layer stay in the order of the file.
+    shapes.sort_by_key(|(order, ..)| *order);
+    let shapes = shapes.into_iter().map(|(_, class, area)| (class, area)).collect();
+    Ok(Truth::Shapes { size: Some(size), shapes })
+}
+
+/// True for names that a list may have.
+fn is_file_stem(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0'])
+}
+
 /// The area of a shape; `None` where it has none.
-fn area(node: Node<'_, '_>) -> Result<Option<Area>, String> {
+pub(super) fn area(node: Node<'_, '_>) -> Result<Option<Area>, String> {
     let value = |name: &str| number(node, name);
     let rotation = node.attribute("rotation").map_or(Ok(0.0), |_| value("rotation"))?;
     Ok(Some(match node.tag_name().name() {
@@ -105,7 +124,7 @@ fn area(node: Node<'_, '_>) -> Result<Option<Area>, String> {
     }))
 }
 
-fn attribute<T: std::str::FromStr>(node: Node<'_, '_>, name: &str) -> Result<T, String> {
+pub(super) fn attribute<T: std::str::FromStr>(node: Node<'_, '_>, name: &str) -> Result<T, String> {
     let text = node.attribute(name);
     text.and_then(|text| text.trim().parse().ok())
         .ok_or_else(|| format!("a `{}` has no valid attribute `{name}`", node.tag_name().name()))

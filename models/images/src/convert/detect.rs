@@ -2,21 +2,25 @@
 
 use std::path::{Path, PathBuf};
 
-use protoseg_models::classes::ClassFile;
+use protoseg_models::classes::{ClassFile, ClassTable};
 use protoseg_models::errors::FileError;
 
-use super::image_index::{ImageIndex, files};
+use super::foreign::{self, ForeignFormat};
+use super::image_index::{FoundImage, IMAGE_FOLDERS, ImageIndex, files};
 use super::{
     Annotations, ConvertError, ConvertOptions, coco, cvat_xml, label_studio, labelme, mask_files,
     one_per_class,
 };
+use crate::dataset::is_image_path;
+use crate::id_map::IdMap;
+use crate::scan::is_by_product;
 
 /// A format of annotations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SourceFormat {
     /// CVAT's "Segmentation mask 1.1": `labelmap.txt` and `SegmentationClass`.
     Cvat,
-    /// CVAT's "CVAT for images 1.1": `annotations.xml`.
+    /// CVAT's "CVAT for images 1.1" and "CVAT for video 1.1": `annotations.xml`.
     CvatXml,
     /// COCO's JSON of instances, stuff or panoptic segments.
     Coco,
@@ -36,7 +40,7 @@ impl std::fmt::Display for SourceFormat {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(match self {
             Self::Cvat => "CVAT masks",
-            Self::CvatXml => "CVAT for images",
+            Self::CvatXml => "CVAT's XML",
             Self::Coco => "COCO",
             Self::LabelStudio => "Label Studio",
             Self::LabelMe => "LabelMe",
@@ -54,7 +58,9 @@ pub(super) struct AnnotationSource<'a> {
     pub(super) options: &'a ConvertOptions,
     pub(super) index: &'a ImageIndex,
     /// The class file that was named, or lies beside the annotations.
-    pub(super) classes: Option<&'a ClassFile>,
+    pub(super) classes: Option<(&'a ClassFile, &'a Path)>,
+    /// New ids of the masks.
+    pub(super) id_map: Option<&'a IdMap>,
 }
 
 impl AnnotationSource<'_> {
@@ -80,10 +86,44 @@ impl AnnotationSource<'_> {
         Ok(files)
     }
 
-    /// The image of a name; with an option to leave it out where only its annotations are needed.
-    pub(super) fn image(self, name: &str) -> Result<Option<PathBuf>, ConvertError> {
-        Ok(self.index.find(name)?.map(Path::to_owned))
+    /// The image of a name in an annotation file.
+    pub(super) fn image(self, name: &str, annotations: &Path) -> FoundImage {
+        self.index.find(name, annotations.parent())
     }
+
+    /// Names of the classes of the class file; none if there is no file.
+    pub(super) fn class_names(&self) -> impl Iterator<Item = &str> {
+        let table = self.classes.map(|(file, _)| &file.table);
+        table.into_iter().flat_map(ClassTable::classes).map(|class| class.name.as_str())
+    }
+
+    /// Masks below the folder of masks, sorted.
+    pub(super) fn masks(self) -> Result<Vec<PathBuf>, ConvertError> {
+        mask_paths(self.input, self.options.images.as_deref())
+    }
+}
+
+/// Files that are looked at once a format is found that is not read.
+const LOOKED_AT: usize = 64;
+
+/// Folder of masks: `labels` or `masks` in the input, or else the input itself.
+pub(super) fn mask_folder(input: &Path) -> PathBuf {
+    let folder = ["labels", "masks"].map(|name| input.join(name));
+    folder.into_iter().find(|folder| folder.is_dir()).unwrap_or_else(|| input.to_owned())
+}
+
+/// Masks in their folder; not the images beside them.
+fn mask_paths(input: &Path, images: Option<&Path>) -> Result<Vec<PathBuf>, ConvertError> {
+    let folder = mask_folder(input);
+    let skip: &[&str] = if folder == input { &IMAGE_FOLDERS } else { &[] };
+    let images = images.and_then(|images| images.canonicalize().ok());
+    let is_image = |path: &Path| {
+        let below =
+            |images: &PathBuf| path.canonicalize().is_ok_and(|path| path.starts_with(images));
+        images.as_ref().is_some_and(below)
+    };
+    let is_mask = |path: &PathBuf| is_image_path(path) && !is_image(path);
+    Ok(files(&folder, skip)?.into_iter().filter(is_mask).collect())
 }
 
 /// Unpacks a ZIP archive.
@@ -101,60 +141,141 @@ pub(super) fn unpack(input: &Path) -> Result<Option<tempfile::TempDir>, ConvertE
     Ok(Some(folder))
 }
 
+/// The folder of an archive's files: people pack a folder, and not what is in it.
+pub(super) fn unpacked_root(folder: &Path) -> PathBuf {
+    let known = ["images", "labels", "masks", "JPEGImages", "SegmentationClass", "annotations"];
+    let mut root = folder.to_owned();
+    loop {
+        let entries = std::fs::read_dir(&root).into_iter().flatten().filter_map(Result::ok);
+        let mut entries = entries.filter(|entry| !is_by_product(&entry.file_name()));
+        match (entries.next(), entries.next()) {
+            (Some(only), None)
+                if only.path().is_dir() && !known.iter().any(|name| only.file_name() == *name) =>
+            {
+                root = only.path();
+            }
+            _ => return root,
+        }
+    }
+}
+
 /// Finds out the format of a file or folder.
-pub(super) fn detect(input: &Path) -> Result<SourceFormat, ConvertError> {
+pub(super) fn detect(input: &Path, options: &ConvertOptions) -> Result<SourceFormat, ConvertError> {
+    let images = options.images.as_deref();
     if input.is_file() {
+        let refused = |foreign: Option<ForeignFormat>| match foreign {
+            Some(format) => ConvertError::Foreign { path: input.into(), format },
+            None => ConvertError::Unknown(input.into()),
+        };
         return match input.extension().and_then(|extension| extension.to_str()) {
-            Some("xml") => Ok(SourceFormat::CvatXml),
-            Some("json") => json_format(input)?.ok_or_else(|| ConvertError::Unknown(input.into())),
-            _ => Err(ConvertError::Unknown(input.into())),
+            Some("xml") => xml_format(input)?.map_err(refused),
+            Some("json") => json_format(input)?.map_err(refused),
+            _ => Err(refused(foreign::by_name(input))),
         };
     }
     let has = |name: &str| input.join(name).exists();
     if has("SegmentationClass") {
         return Ok(if has("labelmap.txt") { SourceFormat::Cvat } else { SourceFormat::Voc });
     }
-    if has("images") && (has("labels") || has("masks")) {
+    let has_images = images.is_some() || IMAGE_FOLDERS.iter().any(|name| has(name));
+    if has_images && (has("labels") || has("masks")) {
+        if let Some(text) = yolo_text(&mask_folder(input)) {
+            return Err(ConvertError::Foreign { path: text, format: foreign::yolo() });
+        }
         let default = if has("labels") { SourceFormat::Folder } else { SourceFormat::Masks };
-        return Ok(layout(input, default));
+        if !mask_paths(input, images)?.is_empty() {
+            return Ok(layout(input, images, default));
+        }
     }
     let found = files(input, &[])?;
     if found.iter().any(|path| path.file_name().is_some_and(|name| name == "annotations.xml")) {
         return Ok(SourceFormat::CvatXml);
     }
-    for path in found.iter().filter(|path| has_extension(path, "json")) {
-        if let Some(format) = json_format(path)? {
-            return Ok(format);
+    let mut refused = None;
+    for (index, path) in found.iter().enumerate() {
+        if refused.is_some() && index > LOOKED_AT {
+            break;
+        }
+        let format = if has_extension(path, "json") {
+            json_format(path)
+        } else if has_extension(path, "xml") {
+            xml_format(path)
+        } else {
+            Ok(Err(foreign::by_name(path)))
+        };
+        match format {
+            Ok(Ok(format)) => return Ok(format),
+            Ok(Err(format)) => {
+                let path = path.clone();
+                refused = refused.or(format.map(|format| ConvertError::Foreign { path, format }));
+            }
+            // One broken file does not tell the format of the others.
+            Err(error) => refused = refused.or(Some(error)),
         }
     }
-    Err(ConvertError::Unknown(input.into()))
+    if has_images && !mask_paths(input, images)?.is_empty() {
+        return Ok(layout(input, images, SourceFormat::Masks));
+    }
+    Err(refused.unwrap_or_else(|| ConvertError::Unknown(input.into())))
+}
+
+/// A text of YOLO in a folder of labels without masks.
+fn yolo_text(folder: &Path) -> Option<PathBuf> {
+    let files = files(folder, &[]).ok()?;
+    if files.iter().any(|path| is_image_path(path)) {
+        return None;
+    }
+    let text = files.into_iter().find(|path| has_extension(path, "txt"))?;
+    let content = std::fs::read_to_string(&text).ok()?;
+    (content.trim().is_empty() || foreign::is_yolo(&content)).then_some(text)
 }
 
 /// Tells a label map for each image from a mask for each class of an image.
-pub(super) fn layout(input: &Path, default: SourceFormat) -> SourceFormat {
-    let stems = |folder: &str| -> Vec<PathBuf> {
-        let root = input.join(folder);
-        let below = |path: PathBuf| Some(path.strip_prefix(&root).ok()?.with_extension(""));
-        files(&root, &[]).unwrap_or_default().into_iter().filter_map(below).collect()
+pub(super) fn layout(input: &Path, images: Option<&Path>, default: SourceFormat) -> SourceFormat {
+    let stems = |paths: Vec<PathBuf>, root: &Path| -> std::collections::HashSet<PathBuf> {
+        let below = |path: PathBuf| Some(path.strip_prefix(root).ok()?.with_extension(""));
+        paths.into_iter().filter_map(below).collect()
     };
-    let (images, labels) = (stems("images"), stems("labels"));
-    let paired = images.iter().any(|image| labels.contains(image));
-    if paired || labels.is_empty() { default } else { SourceFormat::Masks }
+    let own = IMAGE_FOLDERS.map(|name| input.join(name));
+    let own = own.into_iter().find(|folder| folder.is_dir());
+    let Some(root) = images.map(Path::to_owned).or(own) else { return default };
+    let paths = files(&root, &[]).unwrap_or_default();
+    let names = stems(paths.into_iter().filter(|path| is_image_path(path)).collect(), &root);
+    let masks = mask_folder(input);
+    let labels = stems(mask_paths(input, images).unwrap_or_default(), &masks);
+    let paired = names.iter().any(|name| labels.contains(name));
+    match (paired, labels.is_empty()) {
+        (_, true) => default,
+        (true, false) => SourceFormat::Folder,
+        (false, false) => SourceFormat::Masks,
+    }
 }
 
-fn json_format(path: &Path) -> Result<Option<SourceFormat>, ConvertError> {
+/// The format of an XML file, or else the one that is not read.
+fn xml_format(path: &Path) -> Result<Result<SourceFormat, Option<ForeignFormat>>, ConvertError> {
+    let text = std::fs::read_to_string(path).map_err(FileError::at(path))?;
+    let document = roxmltree::Document::parse(&text)
+        .map_err(|source| ConvertError::Xml { path: path.into(), source })?;
+    Ok(match document.root_element().tag_name().name() {
+        "annotations" => Ok(SourceFormat::CvatXml),
+        other => Err(foreign::by_root_element(other)),
+    })
+}
+
+/// The format of a JSON file, or else the one that is not read.
+fn json_format(path: &Path) -> Result<Result<SourceFormat, Option<ForeignFormat>>, ConvertError> {
     let value = read_json::<serde_json::Value>(path)?;
     let has = |key: &str| value.get(key).is_some();
     let is_task =
         |task: &serde_json::Value| task.get("annotations").or(task.get("predictions")).is_some();
     Ok(if has("shapes") {
-        Some(SourceFormat::LabelMe)
+        Ok(SourceFormat::LabelMe)
     } else if has("images") && has("annotations") {
-        Some(SourceFormat::Coco)
+        Ok(SourceFormat::Coco)
     } else if value.as_array().and_then(|tasks| tasks.first()).is_some_and(is_task) {
-        Some(SourceFormat::LabelStudio)
+        Ok(SourceFormat::LabelStudio)
     } else {
-        None
+        Err(foreign::by_content(&value))
     })
 }
 

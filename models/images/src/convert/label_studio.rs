@@ -6,8 +6,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::detect::{AnnotationSource, read_json};
+use super::image_index::FoundImage;
 use super::raster::{Area, ellipse, rectangle, rotate};
-use super::{Annotations, ConvertError, Item, Truth};
+use super::{Annotations, ConvertError, Item, Truth, item_name};
 
 #[derive(Deserialize)]
 struct StudioTask {
@@ -59,10 +60,10 @@ struct StudioShape {
 pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertError> {
     let mut annotations = Annotations::default();
     // The order of the class file where there is one, as tasks do not list their classes.
-    for class in source.classes.iter().flat_map(|file| file.table.classes()) {
-        annotations.class(&class.name);
+    for class in source.class_names() {
+        annotations.class(class);
     }
-    let (mut left_out, mut unanswered) = (0, 0);
+    let (mut left_out, mut unanswered, mut answered_twice) = (0, 0, 0);
     for path in source.files("json")? {
         let value: Value = read_json(&path)?;
         if !value.is_array() {
@@ -73,38 +74,30 @@ pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertE
         for task in tasks {
             let (name, image) = image(source, &path, &task)?;
             let StudioTask { annotations: answers, predictions, .. } = task;
-            let answer = answers.into_iter().rev().find(|answer| !answer.was_cancelled);
+            let mut answers = answers.into_iter().rev().filter(|answer| !answer.was_cancelled);
+            let answer = answers.next();
+            answered_twice += usize::from(answers.next().is_some());
             let Some(answer) = answer.or_else(|| predictions.into_iter().next_back()) else {
                 unanswered += 1;
                 continue;
             };
-            let truth = truth(
-                &path,
-                &name,
-                image.as_deref(),
-                source,
-                answer,
-                &mut annotations,
-                &mut left_out,
-            )?;
-            annotations.items.push(Item { name, image, truth });
+            let truth = truth(&path, &name, answer, &mut annotations, &mut left_out)?;
+            let name = item_name(source, &name, image.path());
+            annotations.items.push(Item { name, image, origin: path.clone(), truth });
         }
     }
-    if left_out > 0 {
-        let note = format!("{left_out} regions without an area or a label are left out");
-        annotations.notes.push(note);
-    }
-    if unanswered > 0 {
-        annotations.notes.push(format!("{unanswered} tasks without annotations are left out"));
-    }
+    annotations.note(answered_twice, |count| {
+        format!("{count} tasks have several annotations, of which the last counts")
+    });
+    annotations
+        .note(left_out, |count| format!("{count} regions without an area or a label are left out"));
+    annotations.note(unanswered, |count| format!("{count} tasks without annotations are left out"));
     Ok(annotations)
 }
 
 fn truth(
     path: &Path,
     name: &str,
-    image: Option<&Path>,
-    source: AnnotationSource<'_>,
     answer: Answer,
     annotations: &mut Annotations,
     left_out: &mut usize,
@@ -127,15 +120,7 @@ fn truth(
             None => *left_out += 1,
         }
     }
-    let size = match (size, image) {
-        (Some(size), _) => size,
-        // An answer without a region: the image tells its size.
-        (None, Some(image)) => super::image_size(image, source.options.max_pixels)?,
-        (None, None) => {
-            let annotations = path.into();
-            return Err(ConvertError::MissingImage { name: name.to_owned(), annotations });
-        }
-    };
+    // An answer without a region is for an image of any size.
     Ok(Truth::Shapes { size, shapes })
 }
 
@@ -180,7 +165,7 @@ fn image(
     source: AnnotationSource<'_>,
     path: &Path,
     task: &StudioTask,
-) -> Result<(String, Option<std::path::PathBuf>), ConvertError> {
+) -> Result<(String, FoundImage), ConvertError> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let url = task.data.get("image").and_then(text).or_else(|| task.data.values().find_map(text));
     let url = url.ok_or_else(|| ConvertError::Content {
@@ -188,19 +173,22 @@ fn image(
         reason: "a task names no image in its data".to_owned(),
     })?;
     let name = image_name(&url);
-    if let Some(image) = source.image(&name)? {
-        return Ok((name, Some(image)));
+    let found = source.image(&name, path);
+    if found != FoundImage::Missing {
+        return Ok((name, found));
     }
     // An upload gets eight digits and a dash before its name.
     let file = name.rsplit('/').next().unwrap_or(&name);
     if let Some((digits, original)) = file.split_once('-')
         && digits.len() == 8
         && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
-        && let Some(image) = source.image(original)?
     {
-        return Ok((original.to_owned(), Some(image)));
+        let found = source.image(original, path);
+        if found != FoundImage::Missing {
+            return Ok((original.to_owned(), found));
+        }
     }
-    Ok((name, None))
+    Ok((name, FoundImage::Missing))
 }
 
 /// The path in a URL: that of local files, `?d=PATH`, or else what follows the host, or its last part.

@@ -1,13 +1,12 @@
 //! A mask for each class of an image: `a.car.png`, `car/a.png`, `a/car.png`, or Label Studio's
 //! `task-1-annotation-1-by-1-tag-car-0.png`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::detect::AnnotationSource;
-use super::image_index::files;
+use super::detect::{AnnotationSource, mask_folder};
+use super::image_index::FoundImage;
 use super::{Annotations, ConvertError, Item, Truth};
-use crate::dataset::is_image_path;
 use crate::mask::{Mask, MaskSamples};
 
 /// Letters between the parts of a name.
@@ -22,10 +21,8 @@ struct Layer {
 }
 
 pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertError> {
-    let folder = ["labels", "masks"].map(|name| source.input.join(name));
-    let folder = folder.iter().find(|folder| folder.is_dir()).unwrap_or(&folder[0]);
-    let masks: Vec<PathBuf> =
-        files(folder, &[])?.into_iter().filter(|path| is_image_path(path)).collect();
+    let folder = &mask_folder(source.input);
+    let masks = source.masks()?;
     let images = source.index.all();
     let stems: Vec<String> = images
         .iter()
@@ -42,18 +39,27 @@ pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertE
     let layers = match tasks {
         Some(layers) if !layers.is_empty() => by_task(source, layers, &stems, &mut annotations)?,
         _ => {
-            let known = source.classes.map(|file| &file.table);
-            let known: Vec<&str> = known
+            let known: Vec<&str> = source.class_names().collect();
+            let images = ImageStems::new(&stems);
+            let layer = |path: &PathBuf| named_layer(path, &below(path), &images, &known);
+            let named: Vec<Option<Layer>> =
+                masks.iter().map(layer).collect::<Result<_, ConvertError>>()?;
+            let strange: Vec<&PathBuf> = masks
                 .iter()
-                .flat_map(|table| table.classes())
-                .map(|class| class.name.as_str())
+                .zip(&named)
+                .filter(|(_, layer)| layer.is_none())
+                .map(|(path, _)| path)
                 .collect();
-            let layer = |path: &PathBuf| named_layer(path, &below(path), &stems, &known);
-            masks.iter().map(layer).collect::<Result<_, _>>()?
+            annotations.note(strange.len(), |count| {
+                let masks = if count == 1 { "mask is" } else { "masks are" };
+                let first = strange[0].display();
+                format!("{count} {masks} named after no image and left out, such as {first}")
+            });
+            named.into_iter().flatten().collect()
         }
     };
-    for class in source.classes.iter().flat_map(|file| file.table.classes()) {
-        annotations.class(&class.name);
+    for class in source.class_names() {
+        annotations.class(class);
     }
     let names: BTreeSet<&str> = layers.iter().map(|layer| layer.class.as_str()).collect();
     for name in names {
@@ -72,13 +78,12 @@ pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertE
         };
         // In the order of the classes, so that the later class counts where masks overlap.
         layers.sort();
-        let truth = Truth::Layers { layers, least: source.options.threshold };
         let name = source.index.name(image);
-        annotations.items.push(Item { name, image: Some(image.into()), truth });
+        let (image, origin) = (FoundImage::At(image.into()), layers[0].1.clone());
+        let truth = Truth::Layers { layers, least: source.options.threshold };
+        annotations.items.push(Item { name, image, origin, truth });
     }
-    if bare > 0 {
-        annotations.notes.push(format!("{bare} images without a mask are left out"));
-    }
+    annotations.note(bare, |bare| format!("{bare} images without a mask are left out"));
     Ok(annotations)
 }
 
@@ -127,20 +132,57 @@ fn by_task(
     Ok(layers.into_iter().map(with_image).collect())
 }
 
-/// Finds image and class in a name that holds both.
+/// Stems of images by their plain spelling.
+struct ImageStems<'a>(HashMap<String, Vec<&'a String>>);
+
+impl<'a> ImageStems<'a> {
+    fn new(stems: &'a [String]) -> Self {
+        let mut by_spelling: HashMap<String, Vec<&String>> = HashMap::new();
+        for stem in stems {
+            by_spelling.entry(plain(stem)).or_default().push(stem);
+        }
+        Self(by_spelling)
+    }
+
+    /// Stems that a name holds between separators, with the rest of the name; the longest first.
+    fn find(&self, name: &str) -> Vec<(&'a String, String)> {
+        let spelling = plain(name);
+        let starts =
+            spelling.char_indices().map(|(at, letter)| (at, at + letter.len_utf8(), letter));
+        let cuts: Vec<(usize, usize)> = starts
+            .filter(|(.., letter)| SEPARATORS.contains(letter))
+            .map(|(start, end, _)| (start, end))
+            .collect();
+        let begins = std::iter::once(0).chain(cuts.iter().map(|(_, end)| *end));
+        let ends = || cuts.iter().map(|(start, _)| *start).chain([spelling.len()]);
+        let parts = begins.flat_map(|begin| ends().map(move |end| (begin, end)));
+        let parts: BTreeSet<&str> =
+            parts.filter_map(|(begin, end)| spelling.get(begin..end)).collect();
+        let stems = parts.into_iter().filter_map(|part| self.0.get(part)).flatten();
+        let mut found: Vec<(&String, String)> =
+            stems.filter_map(|stem| Some((*stem, without(name, stem)?))).collect();
+        found.sort_by_key(|(stem, _)| std::cmp::Reverse(stem.len()));
+        found
+    }
+}
+
+/// A name whatever its case and spaces.
+fn plain(text: &str) -> String {
+    text.to_lowercase().replace([' ', '-'], "_")
+}
+
+/// Finds image and class in a name that holds both; `None` if it holds no image.
 fn named_layer(
     path: &Path,
     name: &str,
-    stems: &[String],
+    images: &ImageStems<'_>,
     known: &[&str],
-) -> Result<Layer, ConvertError> {
+) -> Result<Option<Layer>, ConvertError> {
     let content = |reason: String| ConvertError::Content { path: path.into(), reason };
-    let mut found: Vec<(&String, String)> =
-        stems.iter().filter_map(|stem| Some((stem, without(name, stem)?))).collect();
     // The longest: `street 10` is no mask of `street`.
-    found.sort_by_key(|(stem, _)| std::cmp::Reverse(stem.len()));
+    let found = images.find(name);
     let (stem, rest) = match &found[..] {
-        [] => return Err(content("is named after no image".to_owned())),
+        [] => return Ok(None),
         [(first, _), (second, _), ..] if first.len() == second.len() => {
             return Err(content(format!("may be a mask of `{first}` or of `{second}`")));
         }
@@ -151,17 +193,35 @@ fn named_layer(
     classes.sort_by_key(|class| std::cmp::Reverse(class.len()));
     let class = match classes.first() {
         Some(class) => class.to_string(),
-        None if known.is_empty() && !rest.is_empty() => rest.clone(),
+        None if known.is_empty() && !rest.is_empty() => class_of(rest),
+        None if rest.is_empty() => {
+            return Err(content(
+                "names no class: a mask for each class is called such as a.car.png or car/a.png"
+                    .to_owned(),
+            ));
+        }
         None => {
             return Err(content(format!("names none of the classes {}", known.join(", "))));
         }
     };
-    Ok(Layer { path: path.into(), image: stem.clone(), class })
+    Ok(Some(Layer { path: path.into(), image: stem.clone(), class }))
+}
+
+/// The class in what is left of a name: without the number of a piece, and without a word for masks.
+fn class_of(rest: &str) -> String {
+    let mut parts: Vec<&str> = rest.split('/').collect();
+    let is_filler = |part: &&str| {
+        part.parse::<u64>().is_ok()
+            || ["mask", "masks", "label", "labels"].contains(&&*part.to_lowercase())
+    };
+    if parts.iter().any(|part| !is_filler(part)) {
+        parts.retain(|part| !is_filler(part));
+    }
+    parts.join("/")
 }
 
 /// A name without a part of it that begins and ends at separators, whatever its case and spaces.
 fn without(name: &str, part: &str) -> Option<String> {
-    let plain = |text: &str| text.to_lowercase().replace([' ', '-'], "_");
     let (plain_name, plain_part) = (plain(name), plain(part));
     if plain_name.len() != name.len() || plain_part.is_empty() {
         return None;
@@ -184,13 +244,11 @@ pub(super) fn set_pixels(
     let mask = Mask::read(path, max_pixels)?;
     let size = mask.size();
     let values: Vec<u32> = match mask.samples {
-        MaskSamples::Ids(ids) => ids.into_iter().map(u32::from).collect(),
-        MaskSamples::WideIds(ids) => ids.into_iter().map(u32::from).collect(),
-        MaskSamples::Indexed { indices, .. } => indices.into_iter().map(u32::from).collect(),
         MaskSamples::Colors(colors) => {
             let number = |[red, green, blue]: [u8; 3]| u32::from_be_bytes([0, red, green, blue]);
             colors.into_iter().map(number).collect()
         }
+        ids => ids.into_ids().unwrap_or_default(),
     };
     let found: BTreeSet<u32> = values.iter().copied().filter(|value| *value != 0).collect();
     if found.len() > 1 {

@@ -20,23 +20,32 @@ pub(super) struct Canvas {
     pub(super) classes: Vec<u8>,
     /// Pixels drawn over by another class.
     pub(super) overlapping: u64,
+    /// Pixels drawn, those drawn twice counted twice.
+    drawn: u64,
 }
 
 impl Canvas {
     pub(super) fn new(size: [usize; 2]) -> Self {
-        Self { size, classes: vec![255; size[0] * size[1]], overlapping: 0 }
+        Self::with_classes(size, vec![255; size[0] * size[1]])
+    }
+
+    /// A canvas with the class of each pixel.
+    pub(super) fn with_classes(size: [usize; 2], classes: Vec<u8>) -> Self {
+        Self { size, classes, overlapping: 0, drawn: 0 }
     }
 
     /// Sets the class of a pixel by its index along the rows; pixels outside are left out.
     pub(super) fn set(&mut self, pixel: usize, class: u8) {
         if let Some(old) = self.classes.get_mut(pixel) {
+            self.drawn += 1;
             self.overlapping += u64::from(*old != 255 && *old != class);
             *old = class;
         }
     }
 
-    pub(super) fn fill(&mut self, area: &Area, class: u8) {
-        let [height, width] = self.size;
+    /// Draws an area; returns false if it has no pixel on the canvas.
+    pub(super) fn fill(&mut self, area: &Area, class: u8) -> bool {
+        let before = self.drawn;
         match area {
             Area::Polygons(polygons) => {
                 for polygon in polygons {
@@ -56,7 +65,7 @@ impl Canvas {
                 }
             }
         }
-        debug_assert_eq!(self.classes.len(), height * width);
+        self.drawn > before
     }
 
     fn set_in_box(&mut self, [left, top, box_width]: [usize; 3], pixel: usize, class: u8) {
@@ -213,8 +222,9 @@ mod tests {
     #[test]
     fn pixels_of_several_classes_are_counted() {
         let mut canvas = Canvas::new([2, 2]);
-        canvas.fill(&Area::Columns(vec![0, 3]), 0);
-        canvas.fill(&Area::Columns(vec![2, 2]), 1);
+        assert!(canvas.fill(&Area::Columns(vec![0, 3]), 0));
+        assert!(canvas.fill(&Area::Columns(vec![2, 2]), 1));
+        assert!(!canvas.fill(&Area::Polygons(vec![vec![[9.0, 9.0], [12.0, 9.0], [9.0, 12.0]]]), 1));
         assert_eq!((canvas.classes, canvas.overlapping), (vec![0, 1, 0, 1], 1));
     }
 }

@@ -21,6 +21,12 @@ const REFUSED: [(&str, &str); 5] = [
     ("npy", "arrays of numpy are not read"),
 ];
 
+/// True for the endings of masks that can be read.
+pub(super) fn is_mask_path(path: &Path) -> bool {
+    let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
+    READ.iter().any(|known| ending == *known)
+}
+
 /// Returns the path of a label, under its own or another ending; fails with what lies in its place.
 pub(super) fn find(path: PathBuf, list: &Path) -> Result<PathBuf, DatasetError> {
     if path.is_file() {
@@ -54,8 +60,29 @@ pub(super) fn find(path: PathBuf, list: &Path) -> Result<PathBuf, DatasetError> 
         };
         Some(format!("; {} is there, but {reason}; {way}", name.display()))
     });
-    let hint = refused.or_else(|| alike(&path, &names)).unwrap_or_default();
+    let hint = refused.or_else(|| alike(&path, &names)).or_else(|| elsewhere(&path));
+    let hint = hint.unwrap_or_default();
     Err(DatasetError::MissingLabel { path, list: list.into(), hint })
+}
+
+/// Names a folder of labels of another name beside a missing `labels`.
+fn elsewhere(path: &Path) -> Option<String> {
+    let labels = path.ancestors().find(|folder| folder.file_name() == Some("labels".as_ref()))?;
+    if labels.exists() {
+        return None;
+    }
+    let entries = labels.parent()?.read_dir().ok()?.filter_map(Result::ok);
+    let mut entries: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    entries.sort();
+    let is_alike = |entry: &&PathBuf| {
+        let lower = entry.file_name().unwrap_or_default().to_ascii_lowercase();
+        super::listed::OF_LABELS.iter().any(|known| lower == *known) && entry.is_dir()
+    };
+    let found = entries.iter().find(is_alike)?;
+    Some(format!(
+        "; {} is there: rename it to labels, or name the labels in the second column of a list",
+        found.display()
+    ))
 }
 
 /// Names files in the folder of a missing label.
@@ -139,8 +166,8 @@ fn parse_legend(text: &str) -> Result<ClassTable, protoseg_models::classes::Clas
 pub(super) fn turned_hint(image: [usize; 2], label: [usize; 2]) -> &'static str {
     let [height, width] = label;
     if image == [width, height] && width != height {
-        "; the image is turned, perhaps by its EXIF orientation, and the label is not: turn the \
-         label, or store the image without an orientation"
+        "; one of them is turned, and the image has no EXIF orientation that says how (some programs \
+         remove it): turn the label or the image, or make the label again"
     } else {
         ""
     }

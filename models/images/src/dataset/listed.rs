@@ -4,8 +4,27 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::{Dataset, DatasetError, Sample, existing_label};
+use super::{Dataset, DatasetError, Sample, derived_label, existing_label};
 use crate::list::{self, IMAGE_FOLDERS, LineContent, ListLine, ListResolver, ListedFile};
+use crate::scan::is_image_path;
+
+/// Usual folders of images.
+const OF_IMAGES: [&str; 6] = ["image", "images", "img", "imgs", "jpegimages", "leftimg8bit"];
+/// Usual folders of labels.
+pub(super) const OF_LABELS: [&str; 12] = [
+    "annotation",
+    "annotations",
+    "ground_truth",
+    "gt",
+    "gtfine",
+    "label",
+    "labels",
+    "mask",
+    "masks",
+    "segmentation",
+    "segmentationclass",
+    "segmentationclassaug",
+];
 
 /// Reads the lines of one list.
 pub(super) struct ListReader<'a> {
@@ -27,6 +46,16 @@ impl<'a> ListReader<'a> {
         labeled: bool,
     ) -> Result<Sample, DatasetError> {
         let (first, second) = self.columns(line)?;
+        if let Some(second) = second.as_deref().filter(|label| labeled && is_swapped(&first, label))
+        {
+            let reason = format!(
+                "names {} as the image and {} as its label: the image comes first, or a first line \
+                 such as `label,image` names the columns",
+                first.display(),
+                second.display()
+            );
+            return Err(self.malformed(line, reason));
+        }
         let label = second.as_deref().filter(|_| labeled).map(|label| self.given_label(label));
         let label = label.transpose()?;
         let image = match self.image(line, &first) {
@@ -71,6 +100,19 @@ impl<'a> ListReader<'a> {
         let is_space = |byte: &u8| byte.is_ascii_whitespace();
         let root = self.root;
         let is_file = |path: &Path| root.join(path).is_file();
+        if !is_file(&self.dataset.image(text))
+            && let Some(values) = self.values(bytes)
+        {
+            return match &values[..] {
+                [image, label] => Ok((image.clone(), Some(label.clone()))),
+                [image] => Ok((image.clone(), None)),
+                _ => Err(self.malformed(
+                    line,
+                    "has more than two columns; name them in a first line, such as \
+                     `image,split,label`",
+                )),
+            };
+        }
         let tabs = bytes.contains(&b'\t');
         let split = |at: &u8| if tabs { *at == b'\t' } else { is_space(at) };
         let columns: Vec<PathBuf> =
@@ -101,6 +143,25 @@ impl<'a> ListReader<'a> {
                               spaces";
                 self.malformed(line, reason)
             })
+    }
+
+    /// The values of a line of CSV whose first value is an image, or looks like one; `None` for other
+    /// lines. Empty values at the end are left out.
+    fn values(&mut self, line: &[u8]) -> Option<Vec<PathBuf>> {
+        let delimiters = [b',', b';'].into_iter().filter(|delimiter| line.contains(delimiter));
+        for delimiter in delimiters {
+            let mut values: Vec<PathBuf> =
+                list::values(line, delimiter).into_iter().map(PathBuf::from).collect();
+            while values.last().is_some_and(|value| value.as_os_str().is_empty()) {
+                values.pop();
+            }
+            let Some(first) = values.first() else { continue };
+            let found = self.resolver.image(first.as_os_str());
+            if is_image_path(first) || matches!(found, ListedFile::Found(_)) {
+                return Some(values);
+            }
+        }
+        None
     }
 
     /// Path of an image below the root.
@@ -136,8 +197,29 @@ impl<'a> ListReader<'a> {
     fn derived_label(&mut self, line: &ListLine, image: &Path) -> Result<PathBuf, DatasetError> {
         let below = list::below(self.root, image);
         match below.and_then(|below| self.dataset.label(self.root, &below)) {
-            Some(label) => existing_label(label, self.list, &mut self.resolver),
+            Some(label) => derived_label(label, self.list, &mut self.resolver),
             None => Err(self.malformed(line, "has no label column")),
         }
     }
+}
+
+/// True where the folders, or the endings, of an image and its label say that they were exchanged.
+fn is_swapped(image: &Path, label: &Path) -> bool {
+    let lies_in = |path: &Path, folders: &[&str]| {
+        path.parent().unwrap_or(Path::new("")).components().any(|folder| {
+            let name = folder.as_os_str().to_string_lossy().to_lowercase();
+            folders.contains(&name.as_str())
+        })
+    };
+    let by_folder = lies_in(image, &OF_LABELS)
+        && !lies_in(image, &OF_IMAGES)
+        && lies_in(label, &OF_IMAGES)
+        && !lies_in(label, &OF_LABELS);
+    let is_lossy = |path: &Path| {
+        let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
+        ending == "jpg" || ending == "jpeg"
+    };
+    let is_png = image.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png"));
+    let in_order = lies_in(image, &OF_IMAGES) || lies_in(label, &OF_LABELS);
+    by_folder || (is_lossy(label) && is_png && !in_order)
 }

@@ -1,13 +1,10 @@
 //! Small trees of every dataset, and malformed ones.
 
 use super::*;
+use crate::testing::empty_files;
 
 fn tree(files: &[&str]) -> tempfile::TempDir {
-    let root = tempfile::tempdir().unwrap();
-    for file in files {
-        put(&root, file, "");
-    }
-    root
+    empty_files(files).unwrap()
 }
 
 fn put(root: &tempfile::TempDir, file: &str, text: &str) -> PathBuf {
@@ -18,10 +15,10 @@ fn put(root: &tempfile::TempDir, file: &str, text: &str) -> PathBuf {
 }
 
 /// Image and label, relative to the root.
-fn names(root: &tempfile::TempDir, samples: &[Sample]) -> Vec<(String, String)> {
+fn names(root: &tempfile::TempDir, list: &SampleList) -> Vec<(String, String)> {
     let name = |path: &Path| path.strip_prefix(root.path()).unwrap().to_str().unwrap().to_owned();
     let label = |sample: &Sample| sample.label.as_deref().map(name).unwrap_or_default();
-    samples.iter().map(|sample| (name(&sample.image), label(sample))).collect()
+    list.samples.iter().map(|sample| (name(&sample.image), label(sample))).collect()
 }
 
 fn pair(image: &str, label: &str) -> (String, String) {
@@ -57,10 +54,7 @@ fn names_in_lists_may_hold_spaces() {
     ];
     assert_eq!(names(&root, &samples), expected);
     let samples = Dataset::Folder.unlabeled(root.path(), &root.path().join("val.txt")).unwrap();
-    assert_eq!(
-        names(&root, &samples),
-        [pair(street, ""), pair(street, ""), pair("images/a.png", "")]
-    );
+    assert_eq!(names(&root, &samples), [pair(street, ""), pair("images/a.png", "")]);
 }
 
 #[test]
@@ -221,5 +215,149 @@ fn a_label_is_not_taken_for_two_images_of_one_name() {
         assert!(message.contains("images/a.jpg and of") && message.contains("rename"), "{message}");
     }
     put(&root, "list.txt", "images/a.jpg\nimages/sub/a.png\n");
-    assert_eq!(Dataset::Folder.labeled(root.path(), &list).unwrap().len(), 2);
+    assert_eq!(Dataset::Folder.labeled(root.path(), &list).unwrap().samples.len(), 2);
+}
+
+#[test]
+fn a_sample_counts_once_however_often_it_is_named() {
+    let root = tree(&["images/a.png", "images/b.png", "labels/a.png", "labels/b.png", "other.png"]);
+    put(&root, "classes.txt", "0 a\n1 b");
+    let at = |name: &str| root.path().join(name);
+    std::os::unix::fs::symlink(at("images/a.png"), at("images/link.png")).unwrap();
+    std::os::unix::fs::symlink(at("labels/a.png"), at("labels/link.png")).unwrap();
+    let absolute = at("images/a.png").display().to_string();
+    let text = format!(
+        "images/a.png\nimages/b.png\n./images/a.png\n{absolute}\na\nimages/link.png\n\
+         images/b.png other.png\nimages\\b.png\n"
+    );
+    let list = put(&root, "list.txt", &text);
+    let labeled = Dataset::Folder.labeled(root.path(), &list).unwrap();
+    let [a, b] =
+        ["a", "b"].map(|stem| pair(&format!("images/{stem}.png"), &format!("labels/{stem}.png")));
+    let expected = [a.clone(), b.clone(), pair("images/b.png", "other.png")];
+    assert_eq!((names(&root, &labeled), labeled.lines), (expected.to_vec(), 8));
+    let remarks = labeled.remarks(Path::new("list.txt"));
+    let [repeated, relabeled] = &remarks[..] else { panic!("{remarks:?}") };
+    for part in
+        ["list.txt: 5 of 8 samples are named again", "./images/a.png, which is", "counts once"]
+    {
+        assert!(repeated.contains(part), "{repeated}");
+    }
+    assert!(relabeled.contains("1 image has several labels"), "{relabeled}");
+    assert!(
+        relabeled.contains("labels/b.png and ") && relabeled.contains("other.png"),
+        "{relabeled}"
+    );
+    let unlabeled = Dataset::Folder.unlabeled(root.path(), &list).unwrap();
+    assert_eq!(unlabeled.samples.len(), 2);
+    assert!(unlabeled.remarks(&list)[0].contains("6 of 8 samples"));
+    // A folder that holds links beside their files.
+    assert_eq!(names(&root, &Dataset::Folder.split(root.path(), ALL).unwrap()), [a, b]);
+    let once = put(&root, "once.txt", "images/a.png\nimages/b.png");
+    let once = Dataset::Folder.labeled(root.path(), &once).unwrap();
+    assert!(once.remarks(&list).is_empty());
+}
+
+#[test]
+fn two_labels_of_one_image_are_both_named() {
+    for second in ["labels/a.tif", "labels/a.PNG", "labels/a.webp"] {
+        let root = tree(&["images/a.jpg", "labels/a.png", "labels/a.jpg", "other.png", second]);
+        put(&root, "classes.txt", "0 a\n1 b");
+        let list = put(&root, "list.txt", "images/a.jpg");
+        for samples in
+            [Dataset::Folder.split(root.path(), ALL), Dataset::Folder.labeled(root.path(), &list)]
+        {
+            let message = samples.unwrap_err().to_string();
+            let named = message.contains("labels/a.png") && message.contains(second);
+            assert!(named && message.contains("second column"), "{message}");
+        }
+        std::fs::write(&list, "images/a.jpg labels/a.png").unwrap();
+        assert_eq!(Dataset::Folder.labeled(root.path(), &list).unwrap().samples.len(), 1);
+    }
+}
+
+#[test]
+fn tables_are_lists_and_exchanged_columns_are_noticed() {
+    let root = tree(&["images/a.png", "images/b, c.png", "labels/a.png", "labels/b, c.png"]);
+    put(&root, "classes.txt", "0 a\n1 b");
+    let read = |text: &str| {
+        let list = put(&root, "list.csv", text);
+        Dataset::Folder.labeled(root.path(), &list).map(|list| names(&root, &list))
+    };
+    let expected =
+        [pair("images/a.png", "labels/a.png"), pair("images/b, c.png", "labels/b, c.png")];
+    for text in [
+        "images/a.png,labels/a.png\n\"images/b, c.png\",\"labels/b, c.png\"",
+        "images/a.png; labels/a.png\nimages/b, c.png;labels/b, c.png;",
+        "image,label\nimages/a.png,labels/a.png\n\"b, c\",\"labels/b, c.png\"\n",
+        "label\timage\nlabels/a.png\timages/a.png\n\timages/b, c.png\n",
+        "id,image_path\n7,a.png\n8,\"b, c.png\"\n",
+        "images/a.png,\nimages/b, c.png",
+    ] {
+        assert_eq!(read(text).unwrap(), expected, "{text}");
+    }
+    for (text, parts) in [
+        (
+            "labels/a.png images/a.png",
+            ["line 1: `labels/a.png images/a.png`", "the image comes first"],
+        ),
+        ("labels/a.png,images/a.png", ["names labels/a.png as the image", "`label,image`"]),
+        ("images/a.png,train,labels/a.png", ["more than two columns", "`image,split,label`"]),
+        ("images/x.png,labels/a.png", ["images/x.png is missing", "list.csv"]),
+    ] {
+        let message = read(text).unwrap_err().to_string();
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+    }
+}
+
+#[test]
+fn links_to_folders_do_not_rename_images() {
+    let root = tree(&["images/real/a.png", "labels/real/a.png"]);
+    put(&root, "classes.txt", "0 a\n1 b");
+    let at = |name: &str| root.path().join(name);
+    std::os::unix::fs::symlink(at("images/real"), at("images/a link")).unwrap();
+    let all = Dataset::Folder.split(root.path(), ALL).unwrap();
+    assert_eq!(names(&root, &all), [pair("images/real/a.png", "labels/real/a.png")]);
+}
+
+#[test]
+fn a_folder_stands_for_the_list_of_its_images() {
+    let root = tree(&[
+        "images/train/a.png",
+        "images/val/deep/b.jpg",
+        "images/val/b.heic",
+        "labels/train/a.png",
+        "labels/val/deep/b.png",
+    ]);
+    put(&root, "classes.txt", "0 a\n1 b");
+    let at = |name: &str| root.path().join(name);
+    let validation = Dataset::Folder.labeled(root.path(), &at("images/val")).unwrap();
+    let expected = [pair("images/val/deep/b.jpg", "labels/val/deep/b.png")];
+    assert_eq!(names(&root, &validation), expected);
+    let remarks = validation.remarks(Path::new("images/val"));
+    assert_eq!(remarks, ["images/val: 1 file of endings that are not read: heic 1"]);
+    let all = Dataset::Folder.unlabeled(root.path(), &at("images")).unwrap();
+    assert_eq!(
+        names(&root, &all),
+        [pair("images/train/a.png", ""), pair("images/val/deep/b.jpg", "")]
+    );
+    let message =
+        |folder: &str| Dataset::Folder.labeled(root.path(), &at(folder)).unwrap_err().to_string();
+    std::fs::create_dir(at("none")).unwrap();
+    assert!(message("none").contains("none names no image"));
+    std::fs::rename(at("labels"), at("Masks")).unwrap();
+    assert!(message("images/val").contains("Masks is there: rename it to labels"));
+}
+
+#[test]
+fn classes_may_be_utf_16() {
+    let root = tree(&[]);
+    let text = "\u{feff}0 stra\u{df}e\r\n1 h\u{f6}he\r\n";
+    let bytes: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    std::fs::write(root.path().join("classes.txt"), bytes).unwrap();
+    let classes = Dataset::Folder.classes(root.path()).unwrap();
+    assert_eq!(classes.classes()[0].name, "stra\u{df}e");
+    std::fs::write(root.path().join("classes.txt"), b"0 stra\xDFe\n1 b").unwrap();
+    let message = Dataset::Folder.classes(root.path()).unwrap_err().to_string();
+    assert!(message.contains("classes.txt: neither UTF-8 nor UTF-16"), "{message}");
 }

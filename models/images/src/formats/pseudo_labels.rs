@@ -133,7 +133,7 @@ pub fn class_file(classes: &ClassTable) -> Result<String, FormatError> {
         None => Ok(text),
         Some(index) => Err(FormatError::Class {
             class: classes.classes()[index].name.clone(),
-            reason: "has spaces, a line break or a `#` in its name that classes.txt cannot hold",
+            reason: "has no name, which classes.txt cannot hold",
         }),
     }
 }
@@ -230,14 +230,8 @@ mod tests {
         let table =
             |name: &str| ClassTable::try_from(vec![class("a 1 2 3", 4), class(name, 5)]).unwrap();
         assert_eq!(class_file(&table("b c")).unwrap(), "4 a 1 2 3 1 1 1\n5 b c 1 1 1\n");
-        for name in ["b#c", "b  c", " b", "", "b\nc"] {
-            assert!(
-                class_file(&table(name))
-                    .unwrap_err()
-                    .to_string()
-                    .contains("classes.txt cannot hold"),
-                "{name}"
-            );
-        }
+        assert_eq!(class_file(&table("b # c")).unwrap(), "4 a 1 2 3 1 1 1\n5 \"b # c\" 1 1 1\n");
+        let error = class_file(&table("")).unwrap_err().to_string();
+        assert!(error.contains("classes.txt cannot hold"), "{error}");
     }
 }

@@ -39,7 +39,13 @@ fn every_sample_format_comes_out_as_rgb() {
 fn files_cut_short_are_errors_in_every_format() {
     let image: DynamicImage =
         RgbImage::from_fn(64, 48, |x, y| Rgb([(x * y) as u8, (x ^ y) as u8, x as u8])).into();
-    for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP, ImageFormat::Tiff] {
+    for format in [
+        ImageFormat::Png,
+        ImageFormat::Jpeg,
+        ImageFormat::WebP,
+        ImageFormat::Tiff,
+        ImageFormat::Gif,
+    ] {
         let bytes = encoded(&image, format);
         decode(&bytes, MAX_PIXELS).unwrap();
         for length in [bytes.len() / 4, bytes.len() / 2, bytes.len() * 9 / 10] {
@@ -50,7 +56,7 @@ fn files_cut_short_are_errors_in_every_format() {
             );
         }
     }
-    for bytes in [&b""[..], b"hello", b"GIF89a\x01\x00\x01\x00\x00\x00\x00"] {
+    for bytes in [&b""[..], b"hello", b"GIF90a\x01\x00\x01\x00\x00\x00\x00"] {
         assert!(matches!(decode(bytes, MAX_PIXELS), Err(DecodeError::UnknownFormat)));
     }
 }

@@ -95,3 +95,22 @@ fn broken_masks_are_listed_and_void_classes_pointed_at() {
     assert_eq!(faults.faults.len(), 7);
     assert!(faults.to_string().ends_with("and 2 more of 7 masks cannot be read"), "{faults}");
 }
+
+#[test]
+fn ids_above_255_are_named_with_the_way_to_other_ones() {
+    let (root, set) = folder("24 person\n26 car\n", &[[24, 26, 26, 24]; 2]);
+    for (index, first) in [(0, 24_001_u16), (1, 26_001)] {
+        let ids = vec![first, 26_000, 26_000, 24_001];
+        let mask = image::ImageBuffer::<image::Luma<u16>, _>::from_raw(4, 1, ids).unwrap();
+        mask.save(root.path().join(format!("labels/{index}.png"))).unwrap();
+    }
+    let text = set.label_census(100).unwrap_err().to_string();
+    for part in [
+        "24001 (3 pixels in 2 files), 26000 (4 pixels in 2 files), 26001 (1 pixel in ",
+        "protoseg convert ",
+        "`1000-255999 /1000`",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert!(!text.contains("24001,26000 ignore"), "{text}");
+}

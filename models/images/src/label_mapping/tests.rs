@@ -48,7 +48,34 @@ fn all_unknown_ids_are_named_with_counts_and_the_way_to_ignore_them() {
         ],
     );
     let wide = MaskSamples::WideIds(vec![0, 1, 300, 300]);
-    assert_holds(map(PLAIN, wide, None), &["300 (2 pixels, first at row 0, column 2)"]);
+    assert_holds(
+        map(PLAIN, wide, None),
+        &[
+            "300 (2 pixels, first at row 0, column 2)",
+            "ids above 255 do not fit into a label map: `protoseg convert",
+            "--map FILE --out NEW`",
+            "`300 7` or `300 ignore`",
+        ],
+    );
+}
+
+#[test]
+fn ids_of_instances_are_told_by_their_classes() {
+    let cityscapes = "24 person\n26 car\n0 ignore";
+    let wide = |ids: &[u32]| map(cityscapes, MaskSamples::WideIds(ids.to_vec()), None);
+    assert_holds(
+        wide(&[7, 26_000, 26_001, 24_017]),
+        &[
+            "the ids 7 (1 pixel, first at row 0, column 0), 24017 (1 pixel",
+            "when divided by 1000: the lines are `1000-255999 /1000` and `* =`",
+            "if they count for nothing, add the line `7 ignore`",
+        ],
+    );
+    assert_holds(wide(&[26 * 256 + 3, 24 * 256, 0, 0]), &["`256-65535 /256`"]);
+    // 25 is no class.
+    assert_holds(wide(&[25_001, 26_001, 0, 0]), &["`25001 7` or `25001 ignore`"]);
+    let many: Vec<u32> = (0..40).map(|number| 26_000 + number).collect();
+    assert_holds(wide(&many), &["26015 (1 pixel", " and 24 more up to 26039 are neither"]);
 }
 
 #[test]

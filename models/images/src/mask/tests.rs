@@ -46,6 +46,25 @@ fn ids_and_colors_come_out_as_they_went_in() {
     assert_eq!(read(wide, ImageFormat::Png).unwrap(), MaskSamples::WideIds(vec![0, 7, 256]));
 }
 
+/// A TIFF of one row of floating-point samples.
+fn float_tiff(samples: [f32; 3]) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    let mut encoder = ::tiff::encoder::TiffEncoder::new(&mut bytes).unwrap();
+    encoder.write_image::<::tiff::encoder::colortype::Gray32Float>(3, 1, &samples).unwrap();
+    bytes.into_inner()
+}
+
+#[test]
+fn floats_without_fractions_are_ids() {
+    let read = |samples| read_bytes(&float_tiff(samples)).unwrap();
+    assert_eq!(read([0.0, 1.0, 255.0]), MaskSamples::Ids(vec![0, 1, 255]));
+    assert_eq!(read([-0.0, 1.0, 26_001.0]), MaskSamples::WideIds(vec![0, 1, 26_001]));
+    let mut bytes = Cursor::new(Vec::new());
+    let mut encoder = ::tiff::encoder::TiffEncoder::new(&mut bytes).unwrap();
+    encoder.write_image::<::tiff::encoder::colortype::Gray32>(3, 1, &[0, 7, 70_000]).unwrap();
+    assert_eq!(read_bytes(&bytes.into_inner()).unwrap(), MaskSamples::WideIds(vec![0, 7, 70_000]));
+}
+
 #[test]
 fn what_changes_samples_is_refused_with_the_reason() {
     let message = |result: Result<MaskSamples, LabelMapError>| result.unwrap_err().to_string();
@@ -59,6 +78,15 @@ fn what_changes_samples_is_refused_with_the_reason() {
     clear.get_pixel_mut(1, 0).0[3] = 0;
     let clear = message(read(clear, ImageFormat::Png));
     assert!(clear.contains("1 pixels are transparent"), "{clear}");
+    for (samples, parts) in [
+        ([0.5, 1.0, 0.0], ["from 0 to 1, of which 1 of 3 are no ids", "--threshold"]),
+        ([0.0, -1.0, 2.0], ["from -1 to 2", "of which 1 of 3"]),
+        ([0.0, f32::NAN, 2.0], ["from 0 to 2, of which 1 are no number (NaN)", "such as 255"]),
+        ([0.0, f32::INFINITY, 2.0], ["from 0 to inf", "of which 1 of 3"]),
+    ] {
+        let error = message(read_bytes(&float_tiff(samples)));
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+    }
     let float = image::Rgb32FImage::new(3, 1);
     let float = message(read(float, ImageFormat::Tiff));
     assert!(float.contains("not one 8-bit id per pixel"), "{float}");

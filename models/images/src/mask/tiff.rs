@@ -1,4 +1,4 @@
-//! Masks in TIFF: gray of 1 to 32 bits, RGB and RGBA.
+//! Masks in TIFF: gray of 1 to 64 bits and floating-point numbers without fractions, RGB and RGBA.
 
 use std::io::Cursor;
 
@@ -40,16 +40,8 @@ pub(super) fn read(file: MaskFile<'_>, bytes: &[u8]) -> Result<Mask, LabelMapErr
         }
         (DecodingResult::U8(samples), _) => file.samples(samples, channels)?,
         (DecodingResult::U16(samples), _) => file.deep_samples(samples, channels)?,
-        (DecodingResult::U32(samples), _) if channels == 1 => {
-            ids(narrow(samples).ok_or_else(kind)?)
-        }
-        (DecodingResult::I8(samples), _) if channels == 1 => ids(narrow(samples).ok_or_else(kind)?),
-        (DecodingResult::I16(samples), _) if channels == 1 => {
-            ids(narrow(samples).ok_or_else(kind)?)
-        }
-        (DecodingResult::I32(samples), _) if channels == 1 => {
-            ids(narrow(samples).ok_or_else(kind)?)
-        }
+        (samples, _) if channels == 1 => ids(whole_numbers(samples)
+            .map_err(|found| LabelMapError::NoIds { path: file.path.into(), found })?),
         _ => return Err(kind()),
     };
     let [height, width] = size;
@@ -63,7 +55,60 @@ pub(super) fn read(file: MaskFile<'_>, bytes: &[u8]) -> Result<Mask, LabelMapErr
     if count == height * width { Ok(file.mask(size, samples)) } else { Err(kind()) }
 }
 
-/// Ids of another type; `None` if one is negative or above 65535.
-fn narrow<T: TryInto<u16>>(samples: Vec<T>) -> Option<Vec<u16>> {
-    samples.into_iter().map(|sample| sample.try_into().ok()).collect()
+/// Ids of another type, or else what makes them none.
+fn whole_numbers(samples: DecodingResult) -> Result<Vec<u32>, String> {
+    match samples {
+        DecodingResult::U8(samples) => integers(&samples),
+        DecodingResult::U16(samples) => integers(&samples),
+        DecodingResult::U32(samples) => integers(&samples),
+        DecodingResult::U64(samples) => integers(&samples),
+        DecodingResult::I8(samples) => integers(&samples),
+        DecodingResult::I16(samples) => integers(&samples),
+        DecodingResult::I32(samples) => integers(&samples),
+        DecodingResult::I64(samples) => integers(&samples),
+        DecodingResult::F16(samples) => floats(samples.into_iter().map(f64::from)),
+        DecodingResult::F32(samples) => floats(samples.into_iter().map(f64::from)),
+        DecodingResult::F64(samples) => floats(samples.into_iter()),
+    }
+}
+
+fn integers<T>(samples: &[T]) -> Result<Vec<u32>, String>
+where
+    T: TryInto<u32> + Copy + Ord + std::fmt::Display,
+{
+    let ids: Option<Vec<u32>> = samples.iter().map(|&sample| sample.try_into().ok()).collect();
+    ids.ok_or_else(|| {
+        let [low, high] = [samples.iter().min(), samples.iter().max()];
+        let [low, high] = [low, high].map(|end| end.map_or_else(String::new, T::to_string));
+        format!(
+            "from {low} to {high}, and ids from 0 to {}; give pixels without data an id of their own, \
+             such as 255",
+            u32::MAX
+        )
+    })
+}
+
+/// Ids are floats without a fraction, as programs that calculate with masks save them.
+fn floats(samples: impl Iterator<Item = f64>) -> Result<Vec<u32>, String> {
+    let (mut ids, mut faults, mut missing) = (Vec::new(), 0_u64, 0_u64);
+    let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
+    for sample in samples {
+        let is_id = sample >= 0.0 && sample <= f64::from(u32::MAX) && sample.fract() == 0.0;
+        faults += u64::from(!is_id);
+        missing += u64::from(sample.is_nan());
+        (low, high) = (low.min(sample), high.max(sample));
+        ids.push(if is_id { sample as u32 } else { 0 });
+    }
+    match (faults, missing) {
+        (0, _) => Ok(ids),
+        (faults, missing) if faults == missing => Err(format!(
+            "from {low} to {high}, of which {missing} are no number (NaN); give these pixels an id of \
+             their own, such as 255"
+        )),
+        (faults, _) => Err(format!(
+            "from {low} to {high}, of which {faults} of {} are no ids; save ids as 8-bit integers, or \
+             probabilities times 255, for `protoseg convert --threshold`",
+            ids.len()
+        )),
+    }
 }

@@ -196,7 +196,7 @@ fn micro_batches_share_a_step_by_the_mean_of_their_gradients() {
     }
     // Without momentum and weight decay, velocities are gradients.
     let [gradients, first, second] =
-        [&both, &alone[0], &alone[1]].map(|learner| learner.sgd.state_dict().unwrap());
+        [&both, &alone[0], &alone[1]].map(|learner| learner.optimizer.state_dict().unwrap());
     assert_eq!(gradients.len(), both.student.trainable().count());
     for (name, gradient) in &gradients {
         let size = gradient.data.iter().fold(1e-6_f32, |size, value| size.max(value.abs()));

@@ -7,7 +7,8 @@ use crate::ab::{Block, Side, thue_morse_side};
 use crate::load::Scenario;
 use crate::tuning::space::SearchStage;
 
-const LIMITS: TuningLimits = TuningLimits { least_agreement: 0.99, p99_ms: None };
+const LIMITS: TuningLimits =
+    TuningLimits { least_agreement: 0.99, p99_ms: None, least_score: None };
 
 /// A machine whose times are a product of factors of the options.
 struct Fake {
@@ -69,7 +70,7 @@ impl CandidateRunner for Fake {
             return Err("out of memory".to_owned());
         }
         let images = self.values_of(choice, &self.agreement).fold(1.0, f64::min);
-        Ok(LabelAgreement { probe: None, images })
+        Ok(LabelAgreement { probe: None, images, score: None })
     }
 
     fn duel(
@@ -265,7 +266,7 @@ fn the_final_comparison_decides() {
         candidates: vec![Candidate {
             stage: "start".to_owned(),
             choice: EngineConfig::default(),
-            agreement: Some(LabelAgreement { probe: None, images: agreement }),
+            agreement: Some(LabelAgreement { probe: None, images: agreement, score: None }),
             ms: None,
             incumbent_ms: None,
             ratio: None,

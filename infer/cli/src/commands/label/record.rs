@@ -52,6 +52,8 @@ pub(super) struct ResultRecorder<'a> {
     record_error: Mutex<Option<std::io::Error>>,
     /// True once a pixel was sure enough for a pseudo-label.
     kept_any: AtomicBool,
+    /// Images whose place on Earth is asked for and unknown: their number, and one of them.
+    placeless: Mutex<(usize, PathBuf)>,
 }
 
 impl<'a> ResultRecorder<'a> {
@@ -71,6 +73,7 @@ impl<'a> ResultRecorder<'a> {
             failed: Mutex::new(failed),
             record_error: Mutex::new(None),
             kept_any: AtomicBool::new(false),
+            placeless: Mutex::default(),
         })
     }
 
@@ -89,6 +92,11 @@ impl<'a> ResultRecorder<'a> {
         }
         if self.formats.keeps_any(&labels) {
             self.kept_any.store(true, Ordering::Relaxed);
+        }
+        let is_placed = place.as_ref().is_some_and(|place| place.geo.affine().is_some());
+        if self.formats.needs_place() && !is_placed {
+            let mut placeless = self.placeless.lock().unwrap_or_else(PoisonError::into_inner);
+            *placeless = (placeless.0 + 1, input.path.clone());
         }
         let labeled = LabeledImage {
             image: &item.image,
@@ -189,6 +197,19 @@ impl<'a> ResultRecorder<'a> {
     /// True if a pixel of some image was sure enough for a pseudo-label.
     pub(super) fn kept_any(&self) -> bool {
         self.kept_any.load(Ordering::Relaxed)
+    }
+
+    /// Names images whose files in `geotiff` have no place on Earth; `images` were labeled.
+    pub(super) fn placeless_warning(&self, images: usize) -> Option<String> {
+        let placeless = self.placeless.lock().unwrap_or_else(PoisonError::into_inner);
+        let (count, example) = &*placeless;
+        (*count > 0).then(|| {
+            format!(
+                "{count} of {images} images tell no place on Earth, neither by tags of GeoTIFF nor by \
+                 a world file beside them, or are turned by EXIF; nor do their files in geotiff: {}",
+                example.display()
+            )
+        })
     }
 
     /// Adds an image to the list of failures and removes its results of earlier runs.

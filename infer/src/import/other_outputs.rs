@@ -1,0 +1,154 @@
+//! Outputs that are no segmentation, told by their shapes: masks of queries, boxes with prototypes,
+//! scores of whole images. Each has a reason and a way out.
+
+/// Least number of boxes, of which a detector gives hundreds.
+const BOXES: usize = 64;
+
+/// An output's name and its shape for one image.
+pub(super) type NamedShape<'a> = (&'a str, &'a [usize]);
+
+/// Says what outputs are that cannot be read as scores of `classes` classes or labels; None where
+/// their shapes do not tell.
+pub(super) fn explain(outputs: &[NamedShape<'_>], classes: usize) -> Option<String> {
+    queries(outputs, classes)
+        .or_else(|| prototypes(outputs))
+        .or_else(|| flattened(outputs, classes))
+        .or_else(|| of_other_rank(outputs))
+}
+
+fn shown((name, shape): NamedShape<'_>) -> String {
+    format!("`{name}` of shape {shape:?}")
+}
+
+/// MaskFormer, Mask2Former and OneFormer: `[N, queries, classes + 1]` and `[N, queries, h, w]`.
+fn queries(outputs: &[NamedShape<'_>], classes: usize) -> Option<String> {
+    let pair = |first: &NamedShape<'_>, second: &NamedShape<'_>| match (first.1, second.1) {
+        ([images, queries, found], [others, masks, _, _]) => {
+            images == others && queries == masks && *found > 1 && *found < BOXES.max(classes + 2)
+        }
+        _ => false,
+    };
+    let (first, second) = outputs.iter().find_map(|first| {
+        let second = outputs.iter().find(|second| pair(first, second))?;
+        Some((*first, *second))
+    })?;
+    let [_, count, found] = *first.1 else { return None };
+    let counted = if found == classes + 1 {
+        String::new()
+    } else {
+        format!("; --classes names {classes} where there are {}, and one for nothing", found - 1)
+    };
+    Some(format!(
+        "the outputs {} and {} are masks of {count} queries with the classes of each, as MaskFormer, Mask2Former and OneFormer \
+         give them, and not classes of pixels: export the network with its semantic post-processing as one output, in PyTorch \
+         `torch.einsum(\"bqc,bqhw->bchw\", classes.softmax(-1)[..., :-1], masks.sigmoid())`{counted}",
+        shown(first),
+        shown(second)
+    ))
+}
+
+/// YOLO's instance segmentation: `[N, 4 + classes + m, boxes]`, or with the last two exchanged, and
+/// m prototypes of masks `[N, m, h, w]`.
+fn prototypes(outputs: &[NamedShape<'_>]) -> Option<String> {
+    let is_boxes = |shape: &[usize], masks: usize| match *shape {
+        [_, a, b] => a.max(b) >= BOXES && a.min(b) > 4 + masks,
+        _ => false,
+    };
+    for masks in outputs {
+        let [_, count, rows, columns] = *masks.1 else { continue };
+        let Some(boxes) = outputs.iter().find(|boxes| is_boxes(boxes.1, count)) else { continue };
+        if rows.min(columns) > 1 {
+            return Some(format!(
+                "the outputs {} and {} are boxes and {count} prototypes of masks, as YOLO's instance segmentation gives them: it finds \
+                 objects and leaves the pixels between them without a class; train or export a network of semantic segmentation",
+                shown(*boxes),
+                shown(*masks)
+            ));
+        }
+    }
+    None
+}
+
+/// Scores `[N, classes, places]` or `[N, places, classes]`, and boxes `[N, boxes, 6]`.
+fn flattened(outputs: &[NamedShape<'_>], classes: usize) -> Option<String> {
+    let [output] = *outputs else { return None };
+    match *output.1 {
+        [_, a, b] if (a == classes || b == classes) && a.max(b) >= BOXES => Some(format!(
+            "{}: scores of {} places in a row, without height and width: export the network with them reshaped to [N, {classes}, height, \
+             width]",
+            shown(output),
+            if b == classes { a } else { b }
+        )),
+        [_, a, 4..=7] if a >= 10 => Some(format!(
+            "{}: boxes, as a detector gives them, and no classes of pixels: export a network of semantic segmentation",
+            shown(output)
+        )),
+        _ => None,
+    }
+}
+
+/// Outputs of which none has a height and a width.
+fn of_other_rank(outputs: &[NamedShape<'_>]) -> Option<String> {
+    let all = |fits: fn(&[usize]) -> bool| outputs.iter().all(|(_, shape)| fits(shape));
+    let listed = || outputs.iter().map(|output| shown(*output)).collect::<Vec<_>>().join(", ");
+    if outputs.is_empty() {
+        return None;
+    }
+    if all(|shape| shape.len() > 4) {
+        return Some(format!(
+            "{}: more than height and width, as of volumes or videos, and protoseg labels images: export the network for one slice or \
+             frame",
+            listed()
+        ));
+    }
+    let is_vector = |shape: &[usize]| {
+        shape.len() < 3 && shape.iter().filter(|side| **side > 1).count() <= 1
+            || matches!(shape, [_, _, 1, 1])
+    };
+    if all(is_vector) {
+        return Some(format!(
+            "{}: one answer for the whole image, as a classifier gives it, and neither logits (one for each class over the image) nor \
+             labels: name another with --output, or export a network of segmentation",
+            listed()
+        ));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(outputs: &[NamedShape<'_>], classes: usize) -> String {
+        explain(outputs, classes).unwrap_or_default()
+    }
+
+    #[test]
+    fn other_networks_are_named_with_the_way_out() {
+        let queries = [("class", &[1, 100, 6][..]), ("masks", &[1, 100, 32, 48])];
+        for (classes, counted) in [(5, false), (19, true)] {
+            let said = said(&queries, classes);
+            assert!(
+                said.contains("100 queries") && said.contains("softmax(-1)[..., :-1]"),
+                "{said}"
+            );
+            assert_eq!(said.contains("--classes names 19 where there are 5"), counted, "{said}");
+        }
+        let exchanged = [queries[1], queries[0]];
+        assert!(said(&exchanged, 5).contains("queries"));
+        let yolo = [("output0", &[1, 41, 336][..]), ("output1", &[1, 32, 32, 32])];
+        assert!(said(&yolo, 5).contains("32 prototypes"), "{}", said(&yolo, 5));
+        let large = [("output0", &[1, 116, 8400][..]), ("output1", &[1, 32, 160, 160])];
+        assert!(said(&large, 80).contains("YOLO"));
+        let turned = [("output1", &[1, 32, 160, 160][..]), ("output0", &[1, 8400, 116])];
+        assert!(said(&turned, 80).contains("YOLO"));
+        assert!(said(&[("y", &[1, 3, 4096])], 3).contains("4096 places in a row"));
+        assert!(said(&[("y", &[1, 4096, 3])], 3).contains("[N, 3, height, width]"));
+        assert!(said(&[("y", &[1, 300, 6])], 3).contains("a detector"));
+        assert!(said(&[("y", &[1, 1000])], 3).contains("the whole image"));
+        assert!(said(&[("y", &[1, 3, 1, 1])], 3).contains("the whole image"));
+        assert!(said(&[("y", &[1, 3, 8, 64, 64])], 3).contains("volumes"));
+        assert_eq!(said(&[("y", &[1, 5, 32, 48])], 3), "");
+        assert_eq!(said(&[], 3), "");
+    }
+}
