@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use image::RgbImage;
 use ndarray::ArrayView2;
 use protoseg_images::label_census::LabelCensus;
-use protoseg_images::labeled::LabeledDataset;
+use protoseg_images::labeled::{LabeledDataset, LabeledImageError};
 use protoseg_infer::check::CheckError;
 use protoseg_infer::evaluate;
 use protoseg_infer::pipeline::{PipelineEvent, PipelineSetup, StageReport};
@@ -113,7 +113,7 @@ fn check_labels(
     if let Err(faults) = &census
         && skip_broken
         && faults.faults.len() < set.count()
-        && faults.faults.values().all(|fault| fault.is_unreadable())
+        && faults.faults.values().all(LabeledImageError::is_unreadable)
     {
         for fault in faults.faults.values() {
             print_stderr(format_args!("error: {}", error_chain(fault)));
@@ -123,7 +123,7 @@ fn check_labels(
     }
     let census = census.map_err(|faults| {
         let (count, all) = (faults.faults.len(), set.count());
-        let unreadable = faults.faults.values().all(|fault| fault.is_unreadable());
+        let unreadable = faults.faults.values().all(LabeledImageError::is_unreadable);
         let way_out = if unreadable && !skip_broken && count < all {
             " (--skip-broken scores the others)"
         } else {

@@ -11,8 +11,10 @@ use protoseg_images::formats::{
     AnnotationFormat, FormatError, ImageLabels, StoredLabels, cvat, label_ids, png_name,
     pseudo_labels,
 };
-use protoseg_images::geo::GeoReference;
+use protoseg_images::geo::{GeoReference, Place};
 use protoseg_images::geo_tiff;
+use protoseg_images::notes::ImageNotes;
+use protoseg_images::world_file::{self, WorldFileError};
 use protoseg_infer::upsample::{Outputs, Prediction, into_vec};
 use protoseg_label::STATE_DIR;
 use protoseg_models::classes::{Class, ClassTable, IGNORE_INDEX};
@@ -293,6 +295,19 @@ impl OutputFormats {
     /// True if the place of images on Earth is written.
     pub(crate) fn needs_place(&self) -> bool {
         self.chosen.contains(&OutputFormat::GeoTiff)
+    }
+
+    /// Returns the place of an image on Earth, by its own tags or, where it is written, by the world
+    /// file beside the image.
+    pub(crate) fn place(
+        &self,
+        place: Option<Place>,
+        notes: &ImageNotes,
+        image: &Path,
+    ) -> Result<Option<Place>, WorldFileError> {
+        // A world file tells of the pixels as they are stored.
+        let is_asked = self.needs_place() && !notes.is_turned;
+        if is_asked { world_file::complete(place, image) } else { Ok(place) }
     }
 
     /// Files of an image: path below the output folder and contents.

@@ -15,7 +15,6 @@ use protoseg_bench::tuning::TuningPurpose;
 use protoseg_images::formats::pseudo_labels::DEFAULT_MIN_CONFIDENCE;
 use protoseg_images::image_file::NotedImage;
 use protoseg_images::notes::NoteCollector;
-use protoseg_images::world_file;
 use protoseg_infer::config::parse_bytes;
 use protoseg_infer::pipeline::{DecodedImage, PendingImage, Pipeline, PipelineEvent, RunControl};
 use protoseg_infer::session::{self, SessionError};
@@ -131,20 +130,16 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
     let notes = NoteCollector::default();
     let reading = pipeline.segmenter().model().reading;
     let large = LargeImages::new(arguments, &formats, pipeline.segmenter());
-    let needs_place = formats.needs_place();
     let open = |index: usize| {
         let input = &inputs[todo[index]];
         // Taken before reading, so that a concurrent write counts as a change.
         let fingerprint = FileFingerprint::from_file(&input.path, arguments.verify_inputs)
             .with_context(|| input.path.display().to_string())?;
         let file = large.read(index, &input.path)?;
-        let (notes, pixels) = (&notes, file.pixels());
+        let (notes, formats, pixels) = (&notes, &formats, file.pixels());
         let decode = move || {
-            let NotedImage { image, notes: seen, mut place } = file.decode_as(reading)?;
-            // It tells of the pixels as they are stored.
-            if needs_place && !seen.is_turned {
-                place = world_file::complete(place, &input.path)?;
-            }
+            let NotedImage { image, notes: seen, place } = file.decode_as(reading)?;
+            let place = formats.place(place, &seen, &input.path)?;
             notes.add(&input.path.display().to_string(), &seen);
             Ok(DecodedImage { image, extra: InputFacts { fingerprint, place } })
         };
@@ -191,10 +186,7 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
     }
     let rows = rows?;
     record.check()?;
-    warn_of_no_label(&formats, &record, report.done);
-    if let Some(warning) = record.placeless_warning(report.done) {
-        print_stderr(format_args!("warning: {warning}"));
-    }
+    warn_of_results(&formats, &record, report.done + rows.labeled);
     let unwritable = unwritable.into_inner().unwrap_or_else(PoisonError::into_inner);
     let labeled = report.done - unwritable.len() + rows.labeled;
     for (index, error) in report.failed.into_iter().chain(unwritable).chain(rows.failed) {
@@ -228,14 +220,18 @@ fn outcome(status: Option<u8>, summary: &LabelSummary) -> CommandOutcome {
     }
 }
 
-/// Warns where pseudo-labels were asked for and no pixel is sure enough.
-fn warn_of_no_label(formats: &OutputFormats, record: &ResultRecorder<'_>, images: usize) {
+/// Warns where pseudo-labels were asked for and no pixel is sure enough, and where images tell no place
+/// on Earth for `geotiff`.
+fn warn_of_results(formats: &OutputFormats, record: &ResultRecorder<'_>, images: usize) {
     let least = formats.pseudo_confidence().filter(|_| images > 0 && !record.kept_any());
     if let Some(least) = least {
         print_stderr(format_args!(
             "warning: no pixel of {images} images reaches --pseudo-confidence {least}, so pseudo/ \
              holds no label; give a lower one, and see --format confidence"
         ));
+    }
+    if let Some(warning) = record.placeless_warning(images) {
+        print_stderr(format_args!("warning: {warning}"));
     }
 }
 

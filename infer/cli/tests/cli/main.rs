@@ -1,8 +1,8 @@
 //! The program `protoseg` and its libraries, end to end:
 //! - [`commands`] that succeed; [`import`]; [`convert`]; the [`gate`] of `check`; [`export`]
 //! - errors: [`broken_inputs`], [`broken_images`], [`masks`], [`refusals`]; the [`reading`] of images
-//! - labeling: [`folders`] and lists, [`formats`], [`large`] images, [`resume`], [`occupied`] output
-//!   folders, [`shards`]
+//! - labeling: [`folders`] and lists, [`data_sets`], [`formats`], [`large`] images, [`resume`],
+//!   [`occupied`] output folders, [`shards`]
 //! - [`surroundings`]: closed pipes, user folders, a damaged runtime, signals, names
 //! - the library: [`pipeline`], its [`times`], [`devices`]
 //! - the server: its [`engine`], HTTP ([`serve`]) and [`grpc`]
@@ -24,6 +24,7 @@ mod commands;
 mod common;
 #[cfg(test)]
 mod convert;
+#[cfg(test)]
 mod data_sets;
 #[cfg(test)]
 mod devices;

@@ -10,7 +10,7 @@ use super::{ListObject, ListTextError};
 use crate::scan::is_image_path;
 
 /// Names of the column of images, without signs and spaces.
-const IMAGE: [&str; 16] = [
+const IMAGE: [&str; 15] = [
     "file",
     "filename",
     "filepath",
@@ -26,7 +26,6 @@ const IMAGE: [&str; 16] = [
     "imgpath",
     "input",
     "path",
-    "picture",
 ];
 
 /// Names of the column of labels.

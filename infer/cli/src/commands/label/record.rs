@@ -93,11 +93,7 @@ impl<'a> ResultRecorder<'a> {
         if self.formats.keeps_any(&labels) {
             self.kept_any.store(true, Ordering::Relaxed);
         }
-        let is_placed = place.as_ref().is_some_and(|place| place.geo.affine().is_some());
-        if self.formats.needs_place() && !is_placed {
-            let mut placeless = self.placeless.lock().unwrap_or_else(PoisonError::into_inner);
-            *placeless = (placeless.0 + 1, input.path.clone());
-        }
+        self.count_placeless(input, place.as_ref());
         let labeled = LabeledImage {
             image: &item.image,
             labels: &labels,
@@ -197,6 +193,15 @@ impl<'a> ResultRecorder<'a> {
     /// True if a pixel of some image was sure enough for a pseudo-label.
     pub(super) fn kept_any(&self) -> bool {
         self.kept_any.load(Ordering::Relaxed)
+    }
+
+    /// Counts an image without a place on Earth, where the place is written.
+    pub(super) fn count_placeless(&self, input: &InputImage, place: Option<&Place>) {
+        let is_placed = place.is_some_and(|place| place.geo.affine().is_some());
+        if self.formats.needs_place() && !is_placed {
+            let mut placeless = self.placeless.lock().unwrap_or_else(PoisonError::into_inner);
+            *placeless = (placeless.0 + 1, input.path.clone());
+        }
     }
 
     /// Names images whose files in `geotiff` have no place on Earth; `images` were labeled.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use indicatif::ProgressBar;
+use protoseg_images::geo::Place;
 use protoseg_images::image_rows::{ImageRows, RowFile};
 use protoseg_images::notes::ImageNotes;
 use protoseg_infer::segmenter::{RowStream, SegmentError};
@@ -80,7 +81,13 @@ impl RowRun<'_> {
         let image_error = |error| RowError::Image(anyhow::Error::new(error));
         let rows = file.rows(reading).map_err(image_error)?;
         let name = self.formats.names.result_name(&self.input.name);
-        let outputs = self.formats.row_outputs(&name, rows.geo_reference(), &classes);
+        let own = rows.geo_reference().cloned().map(|geo| Place { geo, missing: Vec::new() });
+        // Images that are turned do not come by rows.
+        let place = self.formats.place(own, &ImageNotes::default(), &self.input.path);
+        let place = place.map_err(|error| RowError::Image(error.into()))?;
+        self.record.count_placeless(self.input, place.as_ref());
+        let geo = place.as_ref().map(|place| &place.geo);
+        let outputs = self.formats.row_outputs(&name, geo, &classes);
         let mut partial = Vec::new();
         for output in &outputs {
             partial.push(self.record.begin(&output.path).map_err(|error| self.unwritten(error))?);
