@@ -62,7 +62,7 @@ pub(super) fn with_way(error: SessionError, bytes: &[u8]) -> ImportError {
     let way = if is(&["not a registered function/op"]) {
         "export it with operators of the ONNX standard alone, and without those of a deployment library"
     } else if is(&["Could not find an implementation"]) {
-        "ONNX Runtime has that operator not for these types on this device: export it for another opset, or without that operator"
+        "ONNX Runtime lacks that operator for these types on this device: export it for another opset, or without that operator"
     } else if is(&["IR version", "onnx opset version"]) {
         "export it for an older version, such as opset 17, or set ORT_DYLIB_PATH to a newer ONNX Runtime"
     } else {

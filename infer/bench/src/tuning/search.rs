@@ -7,7 +7,7 @@
 //! default has enough for an interval, and where it shows no difference, the default stays.
 
 use protoseg_infer::EngineConfig;
-use protoseg_models::window::Window;
+use protoseg_models::window::{Tiling, Window};
 use serde::{Deserialize, Serialize};
 
 use super::space::SearchPlan;
@@ -208,7 +208,7 @@ impl<R: CandidateRunner> Search<'_, R> {
         }
     }
 
-    /// Checks the labels of a candidate, and measures it only where they agree.
+    /// Checks the labels of a candidate, and measures it only where they agree, or for whole images.
     fn compare(
         &mut self,
         incumbent: &mut Incumbent,
@@ -218,7 +218,12 @@ impl<R: CandidateRunner> Search<'_, R> {
         let found = self.runner.agreement(choice)?;
         *agreement = Some(found);
         if let Some(why) = self.limits.disagreement(found) {
-            return Err(why);
+            // The time of whole images is worth knowing even so.
+            if choice.window != Some(Tiling::Whole) {
+                return Err(why);
+            }
+            let duel = self.runner.duel(&incumbent.choice, choice)?;
+            return Ok((duel, CandidateOutcome::Dropped { why }));
         }
         let duel = self.runner.duel(&incumbent.choice, choice)?;
         incumbent.in_time = self.limits.lateness(duel.p99_ms[0]).is_none();

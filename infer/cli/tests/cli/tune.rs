@@ -2,7 +2,7 @@
 //! asserted, as the machine is shared.
 
 use protoseg_bench::tuning::Tuning;
-use protoseg_bench::tuning::search::{CandidateOutcome, TuningDecision};
+use protoseg_bench::tuning::search::{Candidate, CandidateOutcome, TuningDecision};
 use protoseg_infer::EngineConfig;
 use protoseg_models::variant::Precision;
 use protoseg_models::window::Tiling;
@@ -82,6 +82,27 @@ fn every_candidate_is_written_with_its_results() {
     assert_eq!(json["candidates"].as_array().unwrap().len(), candidates.len());
     // The bundle is still valid.
     assert_eq!(run(&place, "check bundle").status, 0);
+}
+
+#[test]
+fn whole_images_are_compared_with_windows_by_time_labels_and_score() {
+    let place = TestDir::new();
+    let given = run(&place, &format!("{SHORT} --data folder --root in"));
+    assert_eq!(given.status, 0, "{given:?}");
+    let whole = given.stdout.lines().find(|line| line.starts_with("whole ")).unwrap().to_owned();
+    for part in [
+        "times the time of windows",
+        "% of labels as in windows",
+        "mIoU 25.00 %, in windows 25.00 %",
+    ] {
+        assert!(whole.contains(part), "{part}: {given:?}");
+    }
+    let entry = &read(&place, "bundle/tuning.json").entries[0];
+    let near =
+        |found: Option<f64>, score: f64| found.is_some_and(|found| (found - score).abs() < 1e-6);
+    assert!(near(entry.limits.least_score, 24.8), "{entry:?}");
+    let score = |one: &Candidate| one.agreement.and_then(|agreement| agreement.score);
+    assert!(entry.candidates.iter().all(|one| near(score(one), 25.0)), "{entry:?}");
 }
 
 #[test]
