@@ -120,6 +120,17 @@ impl ConfusionMatrix {
         (all > 0).then(|| hits as f64 / all as f64)
     }
 
+    /// Returns the class that every counted pixel was predicted as, if the truth has others too.
+    pub fn only_prediction(&self) -> Option<usize> {
+        let rows = || self.counts.chunks_exact(self.classes);
+        let is_predicted = |class: &usize| rows().any(|row| row[*class] > 0);
+        let mut predicted = (0..self.classes).filter(is_predicted);
+        let (class, None) = (predicted.next()?, predicted.next()) else { return None };
+        let has_others =
+            rows().enumerate().any(|(truth, row)| truth != class && row.iter().any(|&n| n > 0));
+        has_others.then_some(class)
+    }
+
     /// Returns the scores in percent, with class names.
     pub fn scores(&self, classes: &ClassTable) -> Scores {
         let percent = |share: f64| 100.0 * share;
@@ -227,6 +238,19 @@ pub struct Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_single_predicted_class_is_known_where_the_truth_has_others() {
+        let only = |truth: &[u8], predicted: &[u8]| {
+            let mut confusion = ConfusionMatrix::new(3);
+            confusion.add(truth, predicted).unwrap();
+            confusion.only_prediction()
+        };
+        assert_eq!(only(&[0, 1, 2, 255], &[2, 2, 2, 0]), Some(2));
+        assert_eq!(only(&[2, 2, 255], &[2, 2, 0]), None);
+        assert_eq!(only(&[0, 1, 2], &[2, 2, 1]), None);
+        assert_eq!(only(&[255], &[0]), None);
+    }
     use crate::random::Stream;
 
     #[test]

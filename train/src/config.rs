@@ -500,15 +500,16 @@ impl Config {
 fn beside(config: &Path, file: &Path) -> PathBuf {
     let beside = config.parent().map_or_else(|| file.to_owned(), |folder| folder.join(file));
     let same = beside.canonicalize().ok() == file.canonicalize().ok();
-    let (chosen, other) = match (beside.exists(), file.exists()) {
-        (true, true) if !same => (beside, file.to_owned()),
-        (false, true) => (file.to_owned(), beside),
-        (true, false) => return beside,
-        // The spelling of the configuration for the same file, or for none.
-        _ => return file.to_owned(),
-    };
-    eprintln!("note: the weights are read from {}, not {}", chosen.display(), other.display());
-    chosen
+    match (beside.exists(), file.exists()) {
+        (true, true) if !same => {
+            let (chosen, other) = (beside.display(), file.display());
+            eprintln!("note: the weights are read from {chosen}, not {other}");
+            beside
+        }
+        (true, false) => beside,
+        // The spelling of the configuration for one file, or for none.
+        _ => file.to_owned(),
+    }
 }
 
 /// Old names of keys, still accepted in files and in `--set`; the serde aliases of [`Config`]

@@ -396,6 +396,25 @@ impl Net {
                 let conv = Conv { kernel: *patch, stride: *patch, ..Conv::new(*out, 1) };
                 self.convolve(&image, parameter("weight"), Some(parameter("bias")), &conv)?
             }
+            Op::EmbedTokens { .. }
+            | Op::LayerNorm { .. }
+            | Op::TokenLinear { .. }
+            | Op::Attention { .. }
+            | Op::Gelu
+            | Op::LayerScale
+            | Op::TokenMap { .. } => self.token_node(node, &input)?,
+        };
+        Ok(output)
+    }
+
+    /// Computes a node of a vision transformer.
+    fn token_node<'a>(
+        &self,
+        node: &Node,
+        input: &impl Fn(usize) -> Result<&'a Tensor>,
+    ) -> Result<Tensor> {
+        let parameter = |part: &str| &self.tensors[&format!("{}.{part}", node.name)];
+        Ok(match &node.op {
             Op::EmbedTokens { grid, .. } => {
                 let part = |role| self.tensors.get(&node.parameter_name(role));
                 let needed =
@@ -425,8 +444,8 @@ impl Net {
             Op::Gelu => input(0)?.f_gelu("none")?,
             Op::LayerScale => input(0)?.f_mul(parameter("gamma"))?,
             Op::TokenMap { skip } => tokens::map(input(0)?, &input(1)?.size(), *skip)?,
-        };
-        Ok(output)
+            op => anyhow::bail!("`{}` is no node of a transformer: {op:?}", node.name),
+        })
     }
 
     /// Converts values to the network's precision.

@@ -83,7 +83,7 @@ pub fn read(path: &Path) -> Result<StateDict> {
 pub fn load(weights: &mut StateDict, path: &Path) -> Result<String> {
     ensure!(
         path.exists(),
-        "{} does not exist: run `cargo xtask setup` to fetch the encoders' weights, or set `pretrained` to another file",
+        "{} does not exist: run `cargo xtask setup` to fetch the encoders' weights and start in the repository, or set `pretrained` to another file",
         path.display()
     );
     let found = read(path)?;

@@ -23,10 +23,13 @@ use super::{CommandError, CommandOutcome, OrUsage, output_file, print, print_jso
 
 const LARGEST: &str = "deeplabv3plus-resnet101";
 const SMALLEST: &str = "deeplabv3plus-efficientnet-lite0";
-const OTHERS: [&str; 3] = [
+const OTHERS: [&str; 6] = [
     "deeplabv3plus-resnet50",
     "deeplabv3plus-efficientnet-lite1",
     "deeplabv3plus-efficientnet-lite2",
+    "vit-s14",
+    "vit-b14",
+    "vit-l14",
 ];
 
 /// Seed of the random weights.

@@ -193,6 +193,14 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
             evaluate::score(&mut pipeline, &set, max_pixels, skip_broken, &on_image, &observe);
         bar.finish_and_clear();
         let (confusion, report) = scored.map_err(anyhow::Error::from)?;
+        if let Some(class) = confusion.only_prediction() {
+            let name = &pipeline.segmenter().model().classes.classes()[class].name;
+            print_stderr(format_args!(
+                "warning: {} gives every pixel the class `{name}`: it was trained for too few steps, or \
+                 reads other images than it was made for",
+                bundle.display()
+            ));
+        }
         summaries.push(EvalSummary {
             data: arguments.data.describe(),
             protocol: Tiling::from(pipeline.segmenter().window()).to_string(),

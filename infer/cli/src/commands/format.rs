@@ -124,7 +124,14 @@ impl OutputFormat {
             Self::Coco => Some(AnnotationFormat::Coco),
             Self::Cvat => Some(AnnotationFormat::Cvat),
             Self::LabelStudio => Some(AnnotationFormat::LabelStudio),
-            _ => None,
+            Self::Ids
+            | Self::GeoTiff
+            | Self::LabelMapping
+            | Self::Color
+            | Self::Overlay
+            | Self::Confidence
+            | Self::Margin
+            | Self::Pseudo => None,
         }
     }
 

@@ -84,7 +84,11 @@ impl OutputFormats {
                     let plane = RowPlane::Margin;
                     Some(RowOutput { plane, ..labels(path, RowEncoding::gray())? })
                 }
-                _ => None,
+                OutputFormat::Overlay
+                | OutputFormat::Pseudo
+                | OutputFormat::Coco
+                | OutputFormat::Cvat
+                | OutputFormat::LabelStudio => None,
             }
         };
         self.chosen.iter().filter_map(output).collect()
