@@ -240,8 +240,7 @@ impl LabelArgs {
         if self.json {
             return print_json(summary);
         }
-        print(summary.human(&self.out))?;
-        summary.ids.as_ref().map_or(Ok(()), print)
+        print(summary.human(&self.out))
     }
 
     /// Collects the images of the command line and refuses those that cannot have results.
