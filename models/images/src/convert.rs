@@ -20,6 +20,7 @@ mod image_index;
 mod label_studio;
 mod labelme;
 mod mask_files;
+mod mask_tree;
 mod one_per_class;
 mod output;
 mod raster;
@@ -209,7 +210,7 @@ impl Unpacked {
     /// Names files by their archive.
     fn name_files(&self, error: ConvertError) -> ConvertError {
         let (folder, archive) = (self.folder.path().to_owned(), self.archive.clone());
-        ConvertError::InArchive { folder, archive, source: Box::new(error) }
+        ConvertError::InArchive { folder, archive, fault: Box::new(error) }
     }
 }
 

@@ -111,6 +111,13 @@ pub enum ConvertError {
         .0.join(", ")
     )]
     MissingClasses(Vec<String>),
+    /// A tree of masks that nothing gives names.
+    #[error(
+        "{} has no list of the classes of its masks, and {reason}; name a file of lines `id name` with \
+         --classes FILE, or give --classes voc if the masks have the 21 classes of Pascal VOC",
+        path.display()
+    )]
+    NoNames { path: PathBuf, reason: String },
     /// A name that is no class.
     #[error("--{option} `{name}` is none of the classes {}", classes.join(", "))]
     NoSuchClass { option: &'static str, name: String, classes: Vec<String> },
@@ -128,8 +135,8 @@ pub enum ConvertError {
     #[error("`{first}` and `{second}` would share a label map; rename one of them")]
     SameLabel { first: String, second: String },
     /// An error of files that were unpacked into a folder, which is named by its archive.
-    #[error("{}", named_by_archive(&source.to_string(), folder, archive))]
-    InArchive { folder: PathBuf, archive: PathBuf, source: Box<Self> },
+    #[error("{}", named_by_archive(&fault.to_string(), folder, archive))]
+    InArchive { folder: PathBuf, archive: PathBuf, fault: Box<Self> },
 }
 
 /// Masks of which a threshold takes all pixels or none.

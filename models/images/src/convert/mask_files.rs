@@ -1,4 +1,4 @@
-//! Label maps in files: trees of Pascal VOC and CVAT, and folders of images and labels.
+//! Label maps in files: folders of images and labels.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -7,89 +7,21 @@ use std::sync::Arc;
 use protoseg_models::classes::{ClassFile, ClassTable};
 use protoseg_models::errors::FileError;
 
-use super::classes::is_named_background;
 use super::detect::{AnnotationSource, has_extension, mask_folder};
-use super::draw::object_pixels;
-use super::image_index::{FoundImage, files};
-use super::{Annotations, ConvertError, Item, Outside, SourceClass, Truth, item_name};
-use crate::dataset::{Dataset, is_image_path};
+use super::image_index::FoundImage;
+use super::{Annotations, ConvertError, Item, SourceClass, Truth};
+use crate::dataset::Dataset;
 use crate::id_map::IdMap;
 use crate::label_mapping::{ClassOrigin, LabelMapping};
 
 /// Classes of a table with their ids and colors.
-fn classes(table: &ClassTable) -> Vec<SourceClass> {
+pub(super) fn classes(table: &ClassTable) -> Vec<SourceClass> {
     let class = |class: &protoseg_models::classes::Class| SourceClass {
         name: class.name.clone(),
         color: Some(class.color),
         id: Some(class.source_id),
     };
     table.classes().iter().map(class).collect()
-}
-
-/// Reads `SegmentationClass`, in the classes of `labelmap.txt` or else of Pascal VOC.
-pub(super) fn read_tree(source: AnnotationSource<'_>) -> Result<Annotations, ConvertError> {
-    let mapping = Arc::new(Dataset::Voc.label_mapping(source.input)?);
-    let mut annotations =
-        Annotations { classes: classes(&mapping.class_file().table), ..Annotations::default() };
-    // CVAT draws what has no annotation as background; in Pascal VOC that is a class.
-    let is_cvat = matches!(mapping.origin(), ClassOrigin::File(_));
-    let names = annotations.classes.iter().zip(0_u8..);
-    let background = names.filter(|(class, _)| is_cvat && is_named_background(&class.name));
-    let background: Option<u8> = background.map(|(_, index)| index).next();
-    let root = source.input.join("SegmentationClass");
-    let objects = source.input.join("SegmentationObject");
-    for path in files(&root, &[])?.into_iter().filter(|path| is_image_path(path)) {
-        let below = path.strip_prefix(&root).unwrap_or(&path).to_owned();
-        let stem = below.with_extension("").to_string_lossy().into_owned();
-        let outside = background.map(|class| {
-            let objects = Some(objects.join(&below)).filter(|path| path.is_file());
-            Outside { class, objects }
-        });
-        if !annotations.has_drawn_background
-            && let Some(Outside { class, objects: Some(objects) }) = &outside
-        {
-            let max_pixels = source.options.max_pixels;
-            // A mask that cannot be read is reported when it is drawn.
-            annotations.has_drawn_background =
-                draws_class(&mapping, &path, *class, objects, max_pixels).unwrap_or(false);
-        }
-        let image = source.index.find(&stem, None);
-        let name = match &image {
-            FoundImage::At(_) => item_name(source, &stem, image.path()),
-            _ => format!("{stem}.png"),
-        };
-        let truth = Truth::Mask { path: path.clone(), mapping: Arc::clone(&mapping), outside };
-        annotations.items.push(Item { name, image, origin: path, truth });
-    }
-    let lists = source.input.join("ImageSets/Segmentation");
-    let lists = if lists.is_dir() { files(&lists, &[])? } else { Vec::new() };
-    for list in lists.iter().filter(|list| list.file_stem().is_some_and(|stem| stem != "default")) {
-        annotations.lists.push(read_list(list, &annotations.items)?);
-    }
-    Ok(annotations)
-}
-
-/// Returns true if a pixel of a class is in an object.
-fn draws_class(
-    mapping: &LabelMapping,
-    path: &Path,
-    class: u8,
-    objects: &Path,
-    max_pixels: u64,
-) -> Result<bool, ConvertError> {
-    let (size, mapped) = mapping.read(path, max_pixels)?;
-    let objects = object_pixels(objects, size, max_pixels)?;
-    Ok(mapped.labels.into_iter().zip(objects).any(|(label, in_object)| label == class && in_object))
-}
-
-/// A list of stems as indices of items; names of no item are left out.
-fn read_list(path: &Path, items: &[Item]) -> Result<(String, Vec<usize>), ConvertError> {
-    let text = std::fs::read_to_string(path).map_err(FileError::at(path))?;
-    let stem = |item: &Item| Path::new(&item.name).with_extension("");
-    let places: HashMap<PathBuf, usize> = items.iter().map(stem).zip(0..).collect();
-    let place = |line: &str| places.get(Path::new(line.trim())).copied();
-    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    Ok((name, text.lines().filter_map(place).collect()))
 }
 
 /// Reads `images` and `labels`, or masks of two classes by a threshold.
