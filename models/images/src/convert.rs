@@ -6,6 +6,7 @@
 //! that is missing, ambiguous or of another size costs itself; ids without a meaning stop a
 //! conversion.
 
+mod affix;
 mod classes;
 mod coco;
 mod coco_masks;
@@ -255,6 +256,12 @@ impl Conversion {
             index: &index,
             classes: file.as_ref().zip(own_classes.as_deref()),
             id_map: id_map.as_ref(),
+        };
+        let format = match format {
+            SourceFormat::Masks if mask_files::masks_by_affix(source)?.0.is_some() => {
+                SourceFormat::Folder
+            }
+            format => format,
         };
         let mut annotations = source.read(format)?;
         if annotations.items.is_empty() {

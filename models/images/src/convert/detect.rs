@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use protoseg_models::classes::{ClassFile, ClassTable};
 use protoseg_models::errors::FileError;
 
+use super::affix::Affix;
 use super::foreign::{self, ForeignFormat};
 use super::image_index::{FoundImage, IMAGE_FOLDERS, ImageIndex, files};
 use super::{
@@ -216,6 +217,16 @@ pub(super) fn detect(input: &Path, options: &ConvertOptions) -> Result<SourceFor
     }
     if has_images && !mask_paths(input, images)?.is_empty() {
         return Ok(layout(input, images, SourceFormat::Masks));
+    }
+    let stem = |path: &PathBuf| {
+        let below = path.strip_prefix(input).unwrap_or(path);
+        below.with_extension("").to_string_lossy().into_owned()
+    };
+    if refused.is_none()
+        && Affix::beside(&found.iter().filter(|path| is_image_path(path)).map(stem).collect())
+            .is_some()
+    {
+        return Ok(SourceFormat::Folder);
     }
     Err(refused.unwrap_or_else(|| ConvertError::Unknown(input.into())))
 }

@@ -89,11 +89,7 @@ pub enum ConvertError {
     )]
     AmbiguousImage { name: String, annotations: PathBuf, first: PathBuf, second: PathBuf },
     /// An image with annotations under two names.
-    #[error(
-        "{} is the image of `{first}` and of `{second}`; write the paths of both images in the \
-         annotations, or take one out",
-        image.display()
-    )]
+    #[error("{}", same_image(image, first, second))]
     SameImage { image: PathBuf, first: String, second: String },
     /// Annotations of another size; sizes are `[height, width]`.
     #[error(
@@ -202,6 +198,20 @@ pub(super) fn named_by_archive(
 
 fn joined(notes: &[String]) -> String {
     notes.iter().map(|note| format!("; {note}")).collect()
+}
+
+fn same_image(image: &std::path::Path, first: &str, second: &str) -> String {
+    let image = image.display();
+    if first == second {
+        return format!(
+            "the annotations list {image} twice, as `{first}`; if that is one image, give all its \
+             annotations one of the two ids and take the other entry out, or else write the paths of both"
+        );
+    }
+    format!(
+        "{image} is the image of `{first}` and of `{second}`; write the paths of both images in the \
+         annotations, or take one out"
+    )
 }
 
 fn size_hint(image: [usize; 2], [height, width]: [usize; 2]) -> &'static str {

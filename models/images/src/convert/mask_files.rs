@@ -1,12 +1,13 @@
 //! Label maps in files: folders of images and labels.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use protoseg_models::classes::{ClassFile, ClassTable};
 use protoseg_models::errors::FileError;
 
+use super::affix::Affix;
 use super::detect::{AnnotationSource, has_extension, mask_folder};
 use super::image_index::FoundImage;
 use super::{Annotations, ConvertError, Item, SourceClass, Truth};
@@ -82,20 +83,33 @@ fn add_pairs(
     truth: impl Fn(PathBuf) -> Truth,
 ) -> Result<(), ConvertError> {
     let folder = mask_folder(source.input);
-    let below = |path: &Path| Some(path.strip_prefix(&folder).ok()?.with_extension(""));
+    let (affix, paths) = masks_by_affix(source)?;
+    let name = |path: &Path| {
+        let stem =
+            path.strip_prefix(&folder).ok()?.with_extension("").to_string_lossy().into_owned();
+        affix.as_ref().map_or(Some(stem.clone()), |affix| affix.strip(&stem)).map(PathBuf::from)
+    };
     // Of masks of one name, the first counts.
-    let masks = source.masks()?.into_iter().rev();
-    let masks: HashMap<PathBuf, PathBuf> =
-        masks.filter_map(|path| Some((below(&path)?, path))).collect();
+    let taken: HashSet<&PathBuf> = paths.iter().filter(|_| affix.is_some()).collect();
+    let masks: HashMap<PathBuf, &PathBuf> =
+        paths.iter().rev().filter_map(|path| Some((name(path)?, path))).collect();
+    annotations.notes.extend(
+        affix
+            .as_ref()
+            .map(|affix| format!("the masks are named {affix}, where NAME is that of the image")),
+    );
     let mut bare: Vec<String> = Vec::new();
     for image in source.index.all() {
+        if taken.contains(&image.to_owned()) {
+            continue;
+        }
         let name = source.index.name(image);
         let Some(mask) = masks.get(&Path::new(&name).with_extension("")) else {
             bare.push(name);
             continue;
         };
-        let (image, origin) = (FoundImage::At(image.into()), mask.clone());
-        annotations.items.push(Item { name, image, origin, truth: truth(mask.clone()) });
+        let (image, origin) = (FoundImage::At(image.into()), mask.to_path_buf());
+        annotations.items.push(Item { name, image, origin, truth: truth(mask.to_path_buf()) });
     }
     annotations.note(bare.len(), |count| {
         let images = if count == 1 { "image has" } else { "images have" };
@@ -103,6 +117,30 @@ fn add_pairs(
         format!("{count} {images} no mask in {folder} and are left out, such as {}", bare[0])
     });
     Ok(())
+}
+
+/// The masks, and what all their names have besides those of the images, if there is such a thing.
+pub(super) fn masks_by_affix(
+    source: AnnotationSource<'_>,
+) -> Result<(Option<Affix>, Vec<PathBuf>), ConvertError> {
+    let folder = mask_folder(source.input);
+    let stem = |name: &Path| name.with_extension("").to_string_lossy().into_owned();
+    let images = source.index.all();
+    let names: HashSet<String> =
+        images.iter().map(|image| stem(Path::new(&source.index.name(image)))).collect();
+    let below = |path: &Path| stem(path.strip_prefix(&folder).unwrap_or(path));
+    if images.iter().all(|image| image.starts_with(&folder))
+        && let Some(affix) = Affix::beside(&names)
+    {
+        let is_mask =
+            |image: &&&Path| affix.strip(&below(image)).is_some_and(|name| names.contains(&name));
+        let masks = images.iter().filter(is_mask).map(|mask| mask.to_path_buf()).collect();
+        return Ok((Some(affix), masks));
+    }
+    let masks = source.masks()?;
+    let mask_names: Vec<String> = masks.iter().map(|path| below(path)).collect();
+    let classes: Vec<&str> = source.class_names().collect();
+    Ok((Affix::find(&names, &mask_names, &classes), masks))
 }
 
 /// Takes over the lists of images beside the folders.
