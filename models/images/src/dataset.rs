@@ -20,7 +20,7 @@ use crate::scan::UnreadableFolder;
 pub use crate::scan::is_image_path;
 
 mod label_file;
-pub(crate) mod legend;
+mod legend;
 mod listed;
 mod repeats;
 

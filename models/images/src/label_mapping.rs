@@ -4,11 +4,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use crate::dataset::legend::{CVAT_LEGEND, NAME_LISTS};
 use protoseg_models::classes::{ClassFile, IGNORE_INDEX, voc_color};
 
 use crate::label_map::LabelMapError;
 use crate::mask::{Mask, MaskSamples};
+
+/// CVAT's list of classes and colors.
+pub(crate) const CVAT_LEGEND: &str = "labelmap.txt";
+/// LabelMe's lists of names, the one of the tree first.
+pub(crate) const NAME_LISTS: [&str; 2] = ["class_names.txt", "labels.txt"];
 
 /// The train id of every id and color in the masks of a dataset.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -75,7 +75,7 @@ pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertE
     for class in source.class_names() {
         annotations.class(class);
     }
-    let mut tally = Tally::default();
+    let mut tally = TaskTally::default();
     for path in source.files("json")? {
         let value: Value = read_json(&path)?;
         if !value.is_array() {
@@ -111,7 +111,7 @@ pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertE
 
 /// Parts of all tasks that are left out.
 #[derive(Default)]
-struct Tally {
+struct TaskTally {
     unanswered: usize,
     answered_twice: usize,
     /// Number of regions, with the kind and the task of the first.
@@ -119,7 +119,7 @@ struct Tally {
     without_label: (usize, String),
 }
 
-impl Tally {
+impl TaskTally {
     fn write_notes(self, annotations: &mut Annotations) {
         annotations.note(self.answered_twice, |count| {
             format!("{count} tasks have several annotations, of which the last counts")
@@ -162,7 +162,7 @@ fn count_one((count, first): &mut (usize, String), kind: &str, task: &str) {
 
 /// The results of one region.
 #[derive(Default)]
-struct Region {
+struct JoinedRegion {
     kind: String,
     area: Option<Area>,
     labels: Vec<String>,
@@ -174,10 +174,10 @@ fn truth(
     answer: Answer,
     ignored: &[String],
     annotations: &mut Annotations,
-    tally: &mut Tally,
+    tally: &mut TaskTally,
 ) -> Result<Truth, String> {
     let mut size: Option<[usize; 2]> = None;
-    let mut regions: Vec<Region> = Vec::new();
+    let mut regions: Vec<JoinedRegion> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
     for result in answer.result {
         let place = match &result.id {
@@ -185,7 +185,7 @@ fn truth(
             id => *places.entry(id.to_string()).or_insert(regions.len()),
         };
         if place == regions.len() {
-            regions.push(Region::default());
+            regions.push(JoinedRegion::default());
         }
         let Some(region) = regions.get_mut(place) else { continue };
         if region.kind.is_empty() {
@@ -212,7 +212,7 @@ fn truth(
         region.area.get_or_insert(area);
     }
     let mut shapes = Vec::new();
-    for Region { kind, area, mut labels } in regions {
+    for JoinedRegion { kind, area, mut labels } in regions {
         if labels.len() > 1 {
             labels.retain(|label| {
                 let is_ignored = ignored.contains(label);

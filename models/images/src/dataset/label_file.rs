@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use protoseg_models::classes::ClassFile;
 
-use super::legend::CVAT_LEGEND;
 use super::{DatasetError, read};
+use crate::label_mapping::CVAT_LEGEND;
 
 /// Endings of masks that can be read.
 const READ: [&str; 4] = ["png", "tif", "tiff", "webp"];

@@ -8,12 +8,8 @@ use protoseg_models::classes::{
 };
 
 use super::{DatasetError, read};
-use crate::label_mapping::{ClassOrigin, LabelMapping};
+use crate::label_mapping::{CVAT_LEGEND, ClassOrigin, LabelMapping, NAME_LISTS};
 
-/// CVAT's list of classes and colors.
-pub(crate) const CVAT_LEGEND: &str = "labelmap.txt";
-/// LabelMe's lists of names, the one of the tree first.
-pub(crate) const NAME_LISTS: [&str; 2] = ["class_names.txt", "labels.txt"];
 /// LabelMe's name of what counts for nothing.
 const IGNORE: &str = "__ignore__";
 /// LabelMe's name of what no shape covers.
