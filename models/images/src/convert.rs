@@ -6,6 +6,7 @@
 //! that is missing, ambiguous or of another size costs itself; ids without a meaning stop a
 //! conversion.
 
+mod affix;
 mod classes;
 mod coco;
 mod coco_masks;
@@ -20,6 +21,7 @@ mod image_index;
 mod label_studio;
 mod labelme;
 mod mask_files;
+mod mask_tree;
 mod one_per_class;
 mod output;
 mod raster;
@@ -209,7 +211,7 @@ impl Unpacked {
     /// Names files by their archive.
     fn name_files(&self, error: ConvertError) -> ConvertError {
         let (folder, archive) = (self.folder.path().to_owned(), self.archive.clone());
-        ConvertError::InArchive { folder, archive, source: Box::new(error) }
+        ConvertError::InArchive { folder, archive, fault: Box::new(error) }
     }
 }
 
@@ -254,6 +256,12 @@ impl Conversion {
             index: &index,
             classes: file.as_ref().zip(own_classes.as_deref()),
             id_map: id_map.as_ref(),
+        };
+        let format = match format {
+            SourceFormat::Masks if mask_files::masks_by_affix(source)?.0.is_some() => {
+                SourceFormat::Folder
+            }
+            format => format,
         };
         let mut annotations = source.read(format)?;
         if annotations.items.is_empty() {

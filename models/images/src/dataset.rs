@@ -20,6 +20,7 @@ use crate::scan::UnreadableFolder;
 pub use crate::scan::is_image_path;
 
 mod label_file;
+mod legend;
 mod listed;
 mod repeats;
 
@@ -128,7 +129,7 @@ pub enum DatasetError {
 
 impl Dataset {
     /// Returns the classes; those of a [`Folder`](Self::Folder) are in its `classes.txt`, those of a
-    /// [`Voc`](Self::Voc) tree with CVAT's `labelmap.txt` in that.
+    /// [`Voc`](Self::Voc) tree with CVAT's `labelmap.txt` or LabelMe's `class_names.txt` in that.
     pub fn classes(self, root: &Path) -> Result<ClassTable, DatasetError> {
         Ok(self.label_mapping(root)?.class_file().table.clone())
     }
@@ -144,10 +145,10 @@ impl Dataset {
                 built_in(table, "CamVid", |id| id == 11 || id == IGNORE_INDEX, &[[0; 3]])
             }
             Self::Cityscapes => built_in(ClassTable::cityscapes(), "Cityscapes", |_| true, &[]),
-            Self::Voc if root.join(label_file::CVAT_LEGEND).is_file() => {
-                label_file::cvat_mapping(&root.join(label_file::CVAT_LEGEND))
-            }
-            Self::Voc => built_in(ClassTable::voc(), "Pascal VOC", |_| false, &[VOC_BORDER]),
+            Self::Voc => match legend::find(root)? {
+                Some(path) => legend::mapping(&path),
+                None => built_in(ClassTable::voc(), "Pascal VOC", |_| false, &[VOC_BORDER]),
+            },
             Self::Folder => {
                 let path = root.join("classes.txt");
                 let classes = label_file::read_classes(&path)?;

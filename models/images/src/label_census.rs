@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use protoseg_models::classes::{Class, ClassTable, IGNORE_INDEX};
 
 use crate::label_mapping::{
-    ClassOrigin, MaskError, NAMED_WIDE, UnknownId, color_line, count, list_colors, most_frequent,
+    ClassOrigin, MaskError, NAMED_WIDE, UnknownId, count, list_colors, most_frequent,
 };
 use crate::labeled::{LabeledDataset, LabeledImageError};
 
@@ -386,10 +386,11 @@ fn colors_text(
 ) -> Option<String> {
     let sorted =
         most_frequent(colors.iter().map(|(color, found)| (*color, found.pixels)).collect());
-    let (first, _) = *sorted.first()?;
+    sorted.first()?;
+    let unknown: Vec<[u8; 3]> = sorted.iter().map(|(color, _)| *color).collect();
     let text = |color: &[u8; 3]| colors.get(color).map_or_else(String::new, Occurrence::text);
     let listed = list_colors(sorted.iter().map(|(color, _)| (*color, text(color))));
-    let way = origin.way_out(&color_line(first, void));
+    let way = origin.way_out_of_colors(&unknown, void);
     let word = if sorted.len() == 1 { "color" } else { "colors" };
     let are = if sorted.len() == 1 {
         "is neither that of a class"

@@ -9,6 +9,11 @@ use protoseg_models::classes::{ClassFile, IGNORE_INDEX, voc_color};
 use crate::label_map::LabelMapError;
 use crate::mask::{Mask, MaskSamples};
 
+/// CVAT's list of classes and colors.
+pub(crate) const CVAT_LEGEND: &str = "labelmap.txt";
+/// LabelMe's lists of names, the one of the tree first.
+pub(crate) const NAME_LISTS: [&str; 2] = ["class_names.txt", "labels.txt"];
+
 /// The train id of every id and color in the masks of a dataset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabelMapping {
@@ -175,17 +180,52 @@ impl ClassOrigin {
     /// The way to give ids or colors a meaning; `line` is that of a class file to ignore them.
     pub(crate) fn way_out(&self, line: &str) -> String {
         match self {
+            Self::File(path) if is_named(path, &[CVAT_LEGEND]) => format!(
+                "ids are the numbers of the lines in {}, from 0; add a line `name:red,green,blue::` for \
+                 each up to there",
+                path.display()
+            ),
+            Self::File(path) if is_named(path, &NAME_LISTS) => format!(
+                "ids are the numbers of the lines in {}, from 0; add a line for each up to there, \
+                 `__ignore__` where it counts for nothing",
+                path.display()
+            ),
             Self::File(path) => format!(
                 "if they count for nothing, add the line `{line}` to {}, or else lines of their \
                  classes",
                 path.display()
             ),
+            Self::BuiltIn("Pascal VOC") => "these are not the label files of Pascal VOC; `protoseg \
+                                            convert TREE --classes FILE --out NEW` takes the classes of \
+                                            a file of lines `id name`"
+                .to_owned(),
             Self::BuiltIn(name) => format!(
                 "these are not the label files of {name}; use the dataset kind `folder`, whose \
                  classes.txt names classes and, as `{line}`, what is ignored"
             ),
         }
     }
+
+    /// The way to give colors a meaning, the most frequent first.
+    pub(crate) fn way_out_of_colors(&self, colors: &[[u8; 3]], void: u8) -> String {
+        match self {
+            Self::File(path) if is_named(path, &[CVAT_LEGEND]) => {
+                let line = |color: &[u8; 3]| format!("`ignore:{}::`", rgb(*color));
+                let lines: Vec<String> = colors.iter().take(NAMED).map(line).collect();
+                format!(
+                    "if they count for nothing, add the line{} {} to {}, or else lines of their classes",
+                    if lines.len() == 1 { "" } else { "s" },
+                    lines.join(", "),
+                    path.display()
+                )
+            }
+            _ => self.way_out(&color_line(colors.first().copied().unwrap_or_default(), void)),
+        }
+    }
+}
+
+fn is_named(path: &Path, names: &[&str]) -> bool {
+    path.file_name().is_some_and(|own| names.iter().any(|name| own == *name))
 }
 
 impl LabelMapping {
@@ -524,13 +564,13 @@ fn unknown_ids(ids: &[UnknownId], per_class: Option<u32>, origin: &ClassOrigin) 
 
 fn unknown_colors(colors: &[([u8; 3], u64)], void: u8, origin: &ClassOrigin) -> String {
     let listed = list_colors(colors.iter().map(|&(color, pixels)| (color, count(pixels))));
-    let first = colors.first().map_or([0; 3], |(color, _)| *color);
-    let way = origin.way_out(&color_line(first, void));
+    let unknown: Vec<[u8; 3]> = colors.iter().map(|(color, _)| *color).collect();
+    let way = origin.way_out_of_colors(&unknown, void);
     format!("the colors {listed} are neither those of classes nor ignored; {way}")
 }
 
 /// The line of a class file that ignores a color.
-pub(crate) fn color_line([red, green, blue]: [u8; 3], void: u8) -> String {
+fn color_line([red, green, blue]: [u8; 3], void: u8) -> String {
     format!("{void} ignore {red} {green} {blue}")
 }
 

@@ -105,7 +105,12 @@ pub(super) fn decide(
         None => make_table(classes, &is_ignored, options.background.as_deref())?,
     };
     let train_id = |name: &str| {
-        let index = table.classes().iter().position(|class| class.name == name)?;
+        let find = |matches: &dyn Fn(&str) -> bool| {
+            table.classes().iter().position(|class| matches(&class.name))
+        };
+        // Programs write the background in several ways.
+        let index = find(&|own| own == name)
+            .or_else(|| find(&|own| is_named_background(own) && is_named_background(name)))?;
         u8::try_from(index).ok()
     };
     let means_nothing = |name: &str| {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::coco_masks::{MaskKind, area, kind_without_area};
+use super::coco_masks::{MaskKind, are_shares, area, kind_without_area, number};
 use super::detect::{AnnotationSource, read_json};
 use super::image_index::files;
 use super::{Annotations, ConvertError, Item, SourceClass, Truth};
@@ -25,8 +25,22 @@ struct CocoFile {
 struct CocoImage {
     id: CocoId,
     file_name: String,
-    width: Option<f64>,
-    height: Option<f64>,
+    #[serde(default)]
+    width: Value,
+    #[serde(default)]
+    height: Value,
+}
+
+impl CocoImage {
+    /// Height and width, if the file gives them.
+    fn size(&self) -> Option<[usize; 2]> {
+        let side = |side: &Value| {
+            number(side)
+                .filter(|side| *side >= 1.0 && side.fract() == 0.0)
+                .map(|side| side as usize)
+        };
+        Some([side(&self.height)?, side(&self.width)?])
+    }
 }
 
 #[derive(Deserialize)]
@@ -39,6 +53,7 @@ struct SourceCategory {
 
 #[derive(Deserialize)]
 pub(super) struct CocoAnnotation {
+    id: Option<CocoId>,
     image_id: CocoId,
     category_id: Option<CocoId>,
     pub(super) segmentation: Option<Value>,
@@ -183,11 +198,47 @@ fn parse_files(source: AnnotationSource<'_>) -> Result<ParsedFiles, ConvertError
         if with_masks.is_empty() { (others, Vec::new()) } else { (with_masks, others) };
     let mut parsed = Vec::new();
     for (path, value) in taken {
-        let file: CocoFile = serde_json::from_value(value)
-            .map_err(|source| ConvertError::Json { path: path.clone(), source })?;
+        let file = parse_file(value, &path)?;
+        check_coordinates(&file, &path)?;
         parsed.push((path, file));
     }
     Ok((parsed, others.into_iter().map(|(path, _)| path).collect()))
+}
+
+/// Fails with the entry that is at fault.
+fn parse_file(value: Value, path: &Path) -> Result<CocoFile, ConvertError> {
+    let fault = entry_fault::<CocoImage>(&value, "images")
+        .or_else(|| entry_fault::<SourceCategory>(&value, "categories"))
+        .or_else(|| entry_fault::<CocoAnnotation>(&value, "annotations"));
+    match fault {
+        Some(reason) => Err(ConvertError::Content { path: path.into(), reason }),
+        None => serde_json::from_value(value)
+            .map_err(|source| ConvertError::Json { path: path.into(), source }),
+    }
+}
+
+fn entry_fault<'a, T: Deserialize<'a>>(file: &'a Value, list: &str) -> Option<String> {
+    let entries = file.get(list).and_then(Value::as_array)?;
+    let (index, entry, error) = entries
+        .iter()
+        .enumerate()
+        .find_map(|(index, entry)| Some((index, entry, T::deserialize(entry).err()?)))?;
+    let id = entry.get("id").map_or_else(String::new, |id| format!(" (id {id})"));
+    Some(format!("entry {} of `{list}`{id} cannot be read: {error}", index + 1))
+}
+
+/// Refuses polygons in shares of the sides, which would be drawn on the first pixel.
+fn check_coordinates(file: &CocoFile, path: &Path) -> Result<(), ConvertError> {
+    let segmentations = file.annotations.iter().filter_map(|one| one.segmentation.as_ref());
+    let are_small = file.images.iter().all(|image| image.size() == Some([1, 1]));
+    if are_shares(segmentations) != Some(true) || are_small {
+        return Ok(());
+    }
+    let reason = "all coordinates of its polygons are from 0 to 1, which are shares of the sides, where \
+                  COCO has pixels; multiply them by the width and the height of their images, or export \
+                  them in pixels"
+        .to_owned();
+    Err(ConvertError::Content { path: path.into(), reason })
 }
 
 /// Leaves out the files of which a panoptic one has the images too, as in the official annotations,
@@ -293,10 +344,9 @@ fn add_file(
 ) {
     let categories = add_categories(file.categories, used, annotations, tally);
     let mut by_id: HashMap<CocoId, usize> = HashMap::new();
-    for CocoImage { id, file_name, width, height } in file.images {
-        let side = |side: f64| (side >= 1.0 && side.fract() == 0.0).then_some(side as usize);
-        let size = height.and_then(side).zip(width.and_then(side));
-        let truth = Truth::Shapes { size: size.map(<[usize; 2]>::from), shapes: Vec::new() };
+    for image in file.images {
+        let truth = Truth::Shapes { size: image.size(), shapes: Vec::new() };
+        let CocoImage { id, file_name, .. } = image;
         by_id.insert(id, annotations.items.len());
         annotations.items.push(Item::find(source, &file_name, path, truth));
     }
@@ -322,9 +372,20 @@ fn add_annotation(
     panoptic: &PanopticMasks<'_>,
     tally: &mut Tally,
 ) -> Result<(), String> {
+    let own_id = annotation.id.as_ref().map_or_else(String::new, |id| format!(" {}", id.0));
     let class = |id: &CocoId| {
         let class = categories.get(id).copied();
-        class.ok_or_else(|| format!("there is no category with the id {}", id.0))
+        class.ok_or_else(|| {
+            let mut known: Vec<&str> = categories.keys().map(|id| id.0.as_str()).collect();
+            known.sort_unstable_by_key(|id| (id.len(), *id));
+            format!(
+                "there is no category with the id {} of the annotation{own_id} of `{}`; the file has {}: \
+                 correct its `category_id`, or add the category",
+                id.0,
+                item.name,
+                known.join(", ")
+            )
+        })
     };
     if let (Some(segments), Some(name)) = (&annotation.segments_info, &annotation.file_name) {
         let mut known = HashMap::new();
@@ -341,14 +402,15 @@ fn add_annotation(
     let Truth::Shapes { size, shapes } = &mut item.truth else { return Ok(()) };
     let (area, short) = match &annotation.segmentation {
         Some(segmentation) => area(segmentation, size)
-            .map_err(|reason| format!("a mask of `{}` {reason}", item.name))?,
+            .map_err(|reason| format!("the mask{own_id} of `{}` {reason}", item.name))?,
         None => (None, 0),
     };
     tally.short_polygons += short;
     match area {
         Some(area) => {
-            let category =
-                annotation.category_id.as_ref().ok_or("an annotation has no category")?;
+            let category = annotation.category_id.as_ref().ok_or_else(|| {
+                format!("the annotation{own_id} of `{}` has no `category_id`", item.name)
+            })?;
             shapes.push((class(category)?, area));
             tally.shapes += 1;
             tally.crowds += usize::from(is_true(&annotation.iscrowd));
@@ -397,7 +459,7 @@ fn add_categories(
 }
 
 fn is_true(value: &Value) -> bool {
-    value.as_bool().unwrap_or(value.as_f64().is_some_and(|number| number != 0.0))
+    value.as_bool().unwrap_or(number(value).is_some_and(|number| number != 0.0))
 }
 
 /// Files of the masks of a panoptic JSON: anywhere beside it.

@@ -49,7 +49,9 @@ pub(super) fn area(
         Value::Array(list) if list.is_empty() => Ok((None, 0)),
         Value::Object(object) if object.is_empty() => Ok((None, 0)),
         // A single polygon without its list.
-        Value::Array(list) if list.iter().all(Value::is_number) => polygons(&[numbers(list)?]),
+        Value::Array(list) if list.iter().all(|value| number(value).is_some()) => {
+            polygons(&[numbers(list)?])
+        }
         Value::Array(list) => {
             let lists = list.iter().map(|polygon| numbers(polygon.as_array().ok_or(STRANGE)?));
             polygons(&lists.collect::<Result<Vec<_>, _>>()?)
@@ -62,8 +64,31 @@ pub(super) fn area(
 const STRANGE: &str = "is neither polygons nor run lengths";
 
 fn numbers(list: &[Value]) -> Result<Vec<f64>, String> {
-    let numbers: Option<Vec<f64>> = list.iter().map(Value::as_f64).collect();
+    let numbers: Option<Vec<f64>> = list.iter().map(number).collect();
     numbers.ok_or_else(|| STRANGE.to_owned())
+}
+
+/// A number, which some programs write as a text.
+pub(super) fn number(value: &Value) -> Option<f64> {
+    let number = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok());
+    number.filter(|number| number.is_finite())
+}
+
+/// True for polygons of which all coordinates are from 0 to 1, and some between: shares of an image's
+/// sides; `None` if there is no polygon.
+pub(super) fn are_shares<'a>(segmentations: impl Iterator<Item = &'a Value>) -> Option<bool> {
+    let mut has_parts = None;
+    for segmentation in segmentations {
+        let Some(list) = segmentation.as_array() else { continue };
+        let nested = list.iter().filter_map(Value::as_array).flatten();
+        for value in list.iter().chain(nested).filter_map(number) {
+            if !(0.0..=1.0).contains(&value) {
+                return Some(false);
+            }
+            *has_parts.get_or_insert(false) |= value > 0.0 && value < 1.0;
+        }
+    }
+    has_parts
 }
 
 fn polygons(lists: &[Vec<f64>]) -> Result<(Option<Area>, usize), String> {

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use protoseg_models::classes::{ClassFile, ClassTable};
 use protoseg_models::errors::FileError;
 
+use super::affix::Affix;
 use super::foreign::{self, ForeignFormat};
 use super::image_index::{FoundImage, IMAGE_FOLDERS, ImageIndex, files};
 use super::{
     Annotations, ConvertError, ConvertOptions, coco, cvat_xml, label_studio, labelme, mask_files,
-    one_per_class,
+    mask_tree, one_per_class,
 };
 use crate::dataset::is_image_path;
 use crate::id_map::IdMap;
@@ -28,7 +29,8 @@ pub enum SourceFormat {
     LabelStudio,
     /// A JSON file of LabelMe for each image.
     LabelMe,
-    /// `JPEGImages` and `SegmentationClass` with the classes of Pascal VOC.
+    /// `JPEGImages` and `SegmentationClass` with the classes of Pascal VOC, of LabelMe's
+    /// `class_names.txt` or of a class file.
     Voc,
     /// A mask for each class of an image.
     Masks,
@@ -66,7 +68,7 @@ pub(super) struct AnnotationSource<'a> {
 impl AnnotationSource<'_> {
     pub(super) fn read(self, format: SourceFormat) -> Result<Annotations, ConvertError> {
         match format {
-            SourceFormat::Cvat | SourceFormat::Voc => mask_files::read_tree(self),
+            SourceFormat::Cvat | SourceFormat::Voc => mask_tree::read(self),
             SourceFormat::CvatXml => cvat_xml::read(self),
             SourceFormat::Coco => coco::read(self),
             SourceFormat::LabelStudio => label_studio::read(self),
@@ -174,7 +176,7 @@ pub(super) fn detect(input: &Path, options: &ConvertOptions) -> Result<SourceFor
         };
     }
     let has = |name: &str| input.join(name).exists();
-    if has("SegmentationClass") {
+    if mask_tree::FOLDERS.iter().any(|name| has(name)) {
         return Ok(if has("labelmap.txt") { SourceFormat::Cvat } else { SourceFormat::Voc });
     }
     let has_images = images.is_some() || IMAGE_FOLDERS.iter().any(|name| has(name));
@@ -215,6 +217,16 @@ pub(super) fn detect(input: &Path, options: &ConvertOptions) -> Result<SourceFor
     }
     if has_images && !mask_paths(input, images)?.is_empty() {
         return Ok(layout(input, images, SourceFormat::Masks));
+    }
+    let stem = |path: &PathBuf| {
+        let below = path.strip_prefix(input).unwrap_or(path);
+        below.with_extension("").to_string_lossy().into_owned()
+    };
+    if refused.is_none()
+        && Affix::beside(&found.iter().filter(|path| is_image_path(path)).map(stem).collect())
+            .is_some()
+    {
+        return Ok(SourceFormat::Folder);
     }
     Err(refused.unwrap_or_else(|| ConvertError::Unknown(input.into())))
 }

@@ -89,11 +89,7 @@ pub enum ConvertError {
     )]
     AmbiguousImage { name: String, annotations: PathBuf, first: PathBuf, second: PathBuf },
     /// An image with annotations under two names.
-    #[error(
-        "{} is the image of `{first}` and of `{second}`; write the paths of both images in the \
-         annotations, or take one out",
-        image.display()
-    )]
+    #[error("{}", same_image(image, first, second))]
     SameImage { image: PathBuf, first: String, second: String },
     /// Annotations of another size; sizes are `[height, width]`.
     #[error(
@@ -111,6 +107,13 @@ pub enum ConvertError {
         .0.join(", ")
     )]
     MissingClasses(Vec<String>),
+    /// A tree of masks that nothing gives names.
+    #[error(
+        "{} has no list of the classes of its masks, and {reason}; name a file of lines `id name` with \
+         --classes FILE, or give --classes voc if the masks have the 21 classes of Pascal VOC",
+        path.display()
+    )]
+    NoNames { path: PathBuf, reason: String },
     /// A name that is no class.
     #[error("--{option} `{name}` is none of the classes {}", classes.join(", "))]
     NoSuchClass { option: &'static str, name: String, classes: Vec<String> },
@@ -128,8 +131,8 @@ pub enum ConvertError {
     #[error("`{first}` and `{second}` would share a label map; rename one of them")]
     SameLabel { first: String, second: String },
     /// An error of files that were unpacked into a folder, which is named by its archive.
-    #[error("{}", named_by_archive(&source.to_string(), folder, archive))]
-    InArchive { folder: PathBuf, archive: PathBuf, source: Box<Self> },
+    #[error("{}", named_by_archive(&fault.to_string(), folder, archive))]
+    InArchive { folder: PathBuf, archive: PathBuf, fault: Box<Self> },
 }
 
 /// Masks of which a threshold takes all pixels or none.
@@ -195,6 +198,20 @@ pub(super) fn named_by_archive(
 
 fn joined(notes: &[String]) -> String {
     notes.iter().map(|note| format!("; {note}")).collect()
+}
+
+fn same_image(image: &std::path::Path, first: &str, second: &str) -> String {
+    let image = image.display();
+    if first == second {
+        return format!(
+            "the annotations list {image} twice, as `{first}`; if that is one image, give all its \
+             annotations one of the two ids and take the other entry out, or else write the paths of both"
+        );
+    }
+    format!(
+        "{image} is the image of `{first}` and of `{second}`; write the paths of both images in the \
+         annotations, or take one out"
+    )
 }
 
 fn size_hint(image: [usize; 2], [height, width]: [usize; 2]) -> &'static str {

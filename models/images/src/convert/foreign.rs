@@ -31,8 +31,8 @@ const YOLO: ForeignFormat = foreign(
 const NDJSON: ForeignFormat = foreign("JSON by lines", AS_COCO);
 const ARCHIVE: ForeignFormat = foreign("an archive other than ZIP", "unpack it");
 const CSV: ForeignFormat = foreign(
-    "a table, as of Kaggle's run lengths",
-    "make COCO of it by `pycocotools.mask`, or PNG masks",
+    "a table, as of Kaggle's run lengths or Label Studio",
+    "make COCO of it by `pycocotools.mask`, or PNG masks; in Label Studio, export as JSON",
 );
 const SHAPES: ForeignFormat = foreign(
     "shapes on a map",
@@ -151,9 +151,15 @@ fn by_entry(entry: &Value) -> Option<ForeignFormat> {
     if has("imageName") || has("regions") {
         return Some(foreign("VGG's annotator (VIA)", "export there as COCO"));
     }
-    // JSON-MIN has the fields of a task without their shapes.
-    let is_min = has("annotator") || has("annotation_id") || has("lead_time");
-    is_min.then_some(foreign("Label Studio's JSON-MIN", "export there as JSON"))
+    // JSON-MIN has the results of a task under the names of its controls.
+    let holds_results =
+        |value: &Value| value.get(0).is_some_and(|first| first.get("original_width").is_some());
+    let is_min = has("annotator")
+        || has("annotation_id")
+        || has("lead_time")
+        || entry.as_object().is_some_and(|entry| entry.values().any(holds_results));
+    (is_min && !has("data"))
+        .then_some(foreign("Label Studio's JSON-MIN", "choose the format `JSON` in its export"))
 }
 
 /// True for the files of a VIA project: objects with `filename` and `regions`.

@@ -11,12 +11,16 @@ use crate::dataset::is_image_path;
 use crate::scan::is_by_product;
 
 /// Folders that hold masks, not images.
-const MASK_FOLDERS: [&str; 7] = [
+const MASK_FOLDERS: [&str; 11] = [
     "labels",
     "masks",
     "SegmentationClass",
     "SegmentationClassAug",
+    "SegmentationClassPNG",
+    "SegmentationClassVisualization",
     "SegmentationObject",
+    "SegmentationObjectPNG",
+    "SegmentationObjectVisualization",
     "annotations",
     "panoptic",
 ];

@@ -1,17 +1,21 @@
 //! Label Studio's tasks: brushes, polygons, rectangles and ellipses.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::detect::{AnnotationSource, read_json};
+use super::foreign;
 use super::image_index::FoundImage;
 use super::raster::{Area, ellipse, rectangle, rotate};
 use super::{Annotations, ConvertError, Item, Truth, item_name};
 
 #[derive(Deserialize)]
 struct StudioTask {
+    #[serde(default)]
+    id: Value,
     data: serde_json::Map<String, Value>,
     #[serde(default)]
     annotations: Vec<Answer>,
@@ -30,8 +34,15 @@ struct Answer {
 
 #[derive(Deserialize)]
 struct StudioRegion {
+    /// That of other results of one region: its area and its label may be apart.
+    #[serde(default)]
+    id: Value,
+    #[serde(default, rename = "type")]
+    kind: Option<String>,
     original_width: Option<usize>,
     original_height: Option<usize>,
+    /// Degrees by which the image was turned on the screen.
+    image_rotation: Option<f64>,
     #[serde(default)]
     value: StudioShape,
 }
@@ -51,6 +62,7 @@ struct StudioShape {
     #[serde(rename = "radiusY")]
     radius_y: Option<f64>,
     rotation: f64,
+    labels: Option<Vec<String>>,
     brushlabels: Option<Vec<String>>,
     polygonlabels: Option<Vec<String>>,
     rectanglelabels: Option<Vec<String>>,
@@ -63,61 +75,164 @@ pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertE
     for class in source.class_names() {
         annotations.class(class);
     }
-    let (mut left_out, mut unanswered, mut answered_twice) = (0, 0, 0);
+    let mut tally = TaskTally::default();
     for path in source.files("json")? {
         let value: Value = read_json(&path)?;
         if !value.is_array() {
             continue;
         }
-        let tasks: Vec<StudioTask> = serde_json::from_value(value)
-            .map_err(|source| ConvertError::Json { path: path.clone(), source })?;
+        let foreign = foreign::by_content(&value);
+        let tasks: Vec<StudioTask> =
+            serde_json::from_value(value).map_err(|source| match foreign {
+                Some(format) => ConvertError::Foreign { path: path.clone(), format },
+                None => ConvertError::Json { path: path.clone(), source },
+            })?;
         for task in tasks {
             let (name, image) = image(source, &path, &task)?;
-            let StudioTask { annotations: answers, predictions, .. } = task;
+            let StudioTask { id, annotations: answers, predictions, .. } = task;
             let mut answers = answers.into_iter().rev().filter(|answer| !answer.was_cancelled);
             let answer = answers.next();
-            answered_twice += usize::from(answers.next().is_some());
+            tally.answered_twice += usize::from(answers.next().is_some());
             let Some(answer) = answer.or_else(|| predictions.into_iter().next_back()) else {
-                unanswered += 1;
+                tally.unanswered += 1;
                 continue;
             };
-            let truth = truth(&path, &name, answer, &mut annotations, &mut left_out)?;
+            let task =
+                if id.is_null() { format!("`{name}`") } else { format!("`{name}` (task {id})") };
+            let truth = truth(&task, answer, &source.options.ignore, &mut annotations, &mut tally)
+                .unwrap_or_else(|reason| Truth::Broken(format!("in {task}, {reason}")));
             let name = item_name(source, &name, image.path());
             annotations.items.push(Item { name, image, origin: path.clone(), truth });
         }
     }
-    annotations.note(answered_twice, |count| {
-        format!("{count} tasks have several annotations, of which the last counts")
-    });
-    annotations
-        .note(left_out, |count| format!("{count} regions without an area or a label are left out"));
-    annotations.note(unanswered, |count| format!("{count} tasks without annotations are left out"));
+    tally.write_notes(&mut annotations);
     Ok(annotations)
 }
 
+/// Parts of all tasks that are left out.
+#[derive(Default)]
+struct TaskTally {
+    unanswered: usize,
+    answered_twice: usize,
+    /// Number of regions, with the kind and the task of the first.
+    without_area: (usize, String),
+    without_label: (usize, String),
+}
+
+impl TaskTally {
+    fn write_notes(self, annotations: &mut Annotations) {
+        annotations.note(self.answered_twice, |count| {
+            format!("{count} tasks have several annotations, of which the last counts")
+        });
+        annotations.note(self.without_label.0, |count| {
+            let first = &self.without_label.1;
+            let regions = if count == 1 {
+                "region without a label is"
+            } else {
+                "regions without a label are"
+            };
+            format!(
+                "{count} {regions} left out, such as {first}; give each a label in Label Studio"
+            )
+        });
+        annotations.note(self.without_area.0, |count| {
+            let first = &self.without_area.1;
+            let regions = if count == 1 {
+                "region without an area is"
+            } else {
+                "regions without an area are"
+            };
+            format!(
+                "{count} {regions} left out, such as {first}; polygons, brushes, rectangles and \
+                 ellipses have areas"
+            )
+        });
+        annotations.note(self.unanswered, |count| {
+            format!("{count} tasks without annotations are left out")
+        });
+    }
+}
+
+fn count_one((count, first): &mut (usize, String), kind: &str, task: &str) {
+    if *count == 0 {
+        *first = format!("`{kind}` in {task}");
+    }
+    *count += 1;
+}
+
+/// The results of one region.
+#[derive(Default)]
+struct JoinedRegion {
+    kind: String,
+    area: Option<Area>,
+    labels: Vec<String>,
+}
+
+/// The regions of a task; fails with the reason why they cannot be drawn.
 fn truth(
-    path: &Path,
-    name: &str,
+    task: &str,
     answer: Answer,
+    ignored: &[String],
     annotations: &mut Annotations,
-    left_out: &mut usize,
-) -> Result<Truth, ConvertError> {
-    let content = |reason: String| ConvertError::Content { path: path.into(), reason };
+    tally: &mut TaskTally,
+) -> Result<Truth, String> {
     let mut size: Option<[usize; 2]> = None;
-    let mut shapes = Vec::new();
-    for StudioRegion { original_width, original_height, value } in answer.result {
-        let Some(own) = original_height.zip(original_width) else {
-            *left_out += 1;
-            continue;
+    let mut regions: Vec<JoinedRegion> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for result in answer.result {
+        let place = match &result.id {
+            Value::Null => regions.len(),
+            id => *places.entry(id.to_string()).or_insert(regions.len()),
         };
+        if place == regions.len() {
+            regions.push(JoinedRegion::default());
+        }
+        let Some(region) = regions.get_mut(place) else { continue };
+        if region.kind.is_empty() {
+            region.kind = result.kind.unwrap_or_default();
+        }
+        for label in result.value.labels() {
+            if !region.labels.contains(label) {
+                region.labels.push(label.clone());
+            }
+        }
+        let Some(own) = result.original_height.zip(result.original_width) else { continue };
         let own = [own.0, own.1];
         if *size.get_or_insert(own) != own {
-            return Err(content(format!("the regions of `{name}` are for images of two sizes")));
+            return Err("the regions are for images of two sizes".to_owned());
         }
-        let broken = |reason: &str| content(format!("in `{name}`, {reason}"));
-        match value.label().zip(value.area(own).map_err(broken)?) {
-            Some((label, area)) => shapes.push((annotations.class(label), area)),
-            None => *left_out += 1,
+        let Some(area) = result.value.area(own)? else { continue };
+        let turn = result.image_rotation.unwrap_or_default();
+        if turn.rem_euclid(360.0) != 0.0 {
+            return Err(format!(
+                "a region was drawn on the image turned by {turn} degrees (image_rotation); turn the \
+                 image back in Label Studio and draw its regions there"
+            ));
+        }
+        region.area.get_or_insert(area);
+    }
+    let mut shapes = Vec::new();
+    for JoinedRegion { kind, area, mut labels } in regions {
+        if labels.len() > 1 {
+            labels.retain(|label| {
+                let is_ignored = ignored.contains(label);
+                if is_ignored {
+                    annotations.class(label);
+                }
+                !is_ignored
+            });
+        }
+        match (area, &labels[..]) {
+            (None, _) => count_one(&mut tally.without_area, &kind, task),
+            (Some(_), []) => count_one(&mut tally.without_label, &kind, task),
+            (Some(area), [label]) => shapes.push((annotations.class(label), area)),
+            (Some(_), labels) => {
+                return Err(format!(
+                    "a region has the labels {}, and a pixel has one; keep one of them in Label Studio, \
+                     or leave the others out with --ignore NAME",
+                    labels.join(", ")
+                ));
+            }
         }
     }
     // An answer without a region is for an image of any size.
@@ -125,10 +240,12 @@ fn truth(
 }
 
 impl StudioShape {
-    fn label(&self) -> Option<&str> {
-        let labels =
-            [&self.brushlabels, &self.polygonlabels, &self.rectanglelabels, &self.ellipselabels];
-        labels.into_iter().flatten().flatten().next().map(String::as_str)
+    fn labels(&self) -> impl Iterator<Item = &String> {
+        let Self { labels, brushlabels, polygonlabels, rectanglelabels, ellipselabels, .. } = self;
+        [labels, brushlabels, polygonlabels, rectanglelabels, ellipselabels]
+            .into_iter()
+            .flatten()
+            .flatten()
     }
 
     /// The area on an image; coordinates are in percent of its sides.
@@ -170,7 +287,7 @@ fn image(
     let url = task.data.get("image").and_then(text).or_else(|| task.data.values().find_map(text));
     let url = url.ok_or_else(|| ConvertError::Content {
         path: path.into(),
-        reason: "a task names no image in its data".to_owned(),
+        reason: format!("the task {} names no image in its data", task.id),
     })?;
     let name = image_name(&url);
     let found = source.image(&name, path);

@@ -1,95 +1,28 @@
-//! Label maps in files: trees of Pascal VOC and CVAT, and folders of images and labels.
+//! Label maps in files: folders of images and labels.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use protoseg_models::classes::{ClassFile, ClassTable};
 use protoseg_models::errors::FileError;
 
-use super::classes::is_named_background;
+use super::affix::Affix;
 use super::detect::{AnnotationSource, has_extension, mask_folder};
-use super::draw::object_pixels;
-use super::image_index::{FoundImage, files};
-use super::{Annotations, ConvertError, Item, Outside, SourceClass, Truth, item_name};
-use crate::dataset::{Dataset, is_image_path};
+use super::image_index::FoundImage;
+use super::{Annotations, ConvertError, Item, SourceClass, Truth};
+use crate::dataset::Dataset;
 use crate::id_map::IdMap;
 use crate::label_mapping::{ClassOrigin, LabelMapping};
 
 /// Classes of a table with their ids and colors.
-fn classes(table: &ClassTable) -> Vec<SourceClass> {
+pub(super) fn classes(table: &ClassTable) -> Vec<SourceClass> {
     let class = |class: &protoseg_models::classes::Class| SourceClass {
         name: class.name.clone(),
         color: Some(class.color),
         id: Some(class.source_id),
     };
     table.classes().iter().map(class).collect()
-}
-
-/// Reads `SegmentationClass`, in the classes of `labelmap.txt` or else of Pascal VOC.
-pub(super) fn read_tree(source: AnnotationSource<'_>) -> Result<Annotations, ConvertError> {
-    let mapping = Arc::new(Dataset::Voc.label_mapping(source.input)?);
-    let mut annotations =
-        Annotations { classes: classes(&mapping.class_file().table), ..Annotations::default() };
-    // CVAT draws what has no annotation as background; in Pascal VOC that is a class.
-    let is_cvat = matches!(mapping.origin(), ClassOrigin::File(_));
-    let names = annotations.classes.iter().zip(0_u8..);
-    let background = names.filter(|(class, _)| is_cvat && is_named_background(&class.name));
-    let background: Option<u8> = background.map(|(_, index)| index).next();
-    let root = source.input.join("SegmentationClass");
-    let objects = source.input.join("SegmentationObject");
-    for path in files(&root, &[])?.into_iter().filter(|path| is_image_path(path)) {
-        let below = path.strip_prefix(&root).unwrap_or(&path).to_owned();
-        let stem = below.with_extension("").to_string_lossy().into_owned();
-        let outside = background.map(|class| {
-            let objects = Some(objects.join(&below)).filter(|path| path.is_file());
-            Outside { class, objects }
-        });
-        if !annotations.has_drawn_background
-            && let Some(Outside { class, objects: Some(objects) }) = &outside
-        {
-            let max_pixels = source.options.max_pixels;
-            // A mask that cannot be read is reported when it is drawn.
-            annotations.has_drawn_background =
-                draws_class(&mapping, &path, *class, objects, max_pixels).unwrap_or(false);
-        }
-        let image = source.index.find(&stem, None);
-        let name = match &image {
-            FoundImage::At(_) => item_name(source, &stem, image.path()),
-            _ => format!("{stem}.png"),
-        };
-        let truth = Truth::Mask { path: path.clone(), mapping: Arc::clone(&mapping), outside };
-        annotations.items.push(Item { name, image, origin: path, truth });
-    }
-    let lists = source.input.join("ImageSets/Segmentation");
-    let lists = if lists.is_dir() { files(&lists, &[])? } else { Vec::new() };
-    for list in lists.iter().filter(|list| list.file_stem().is_some_and(|stem| stem != "default")) {
-        annotations.lists.push(read_list(list, &annotations.items)?);
-    }
-    Ok(annotations)
-}
-
-/// Returns true if a pixel of a class is in an object.
-fn draws_class(
-    mapping: &LabelMapping,
-    path: &Path,
-    class: u8,
-    objects: &Path,
-    max_pixels: u64,
-) -> Result<bool, ConvertError> {
-    let (size, mapped) = mapping.read(path, max_pixels)?;
-    let objects = object_pixels(objects, size, max_pixels)?;
-    Ok(mapped.labels.into_iter().zip(objects).any(|(label, in_object)| label == class && in_object))
-}
-
-/// A list of stems as indices of items; names of no item are left out.
-fn read_list(path: &Path, items: &[Item]) -> Result<(String, Vec<usize>), ConvertError> {
-    let text = std::fs::read_to_string(path).map_err(FileError::at(path))?;
-    let stem = |item: &Item| Path::new(&item.name).with_extension("");
-    let places: HashMap<PathBuf, usize> = items.iter().map(stem).zip(0..).collect();
-    let place = |line: &str| places.get(Path::new(line.trim())).copied();
-    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    Ok((name, text.lines().filter_map(place).collect()))
 }
 
 /// Reads `images` and `labels`, or masks of two classes by a threshold.
@@ -150,20 +83,33 @@ fn add_pairs(
     truth: impl Fn(PathBuf) -> Truth,
 ) -> Result<(), ConvertError> {
     let folder = mask_folder(source.input);
-    let below = |path: &Path| Some(path.strip_prefix(&folder).ok()?.with_extension(""));
+    let (affix, paths) = masks_by_affix(source)?;
+    let name = |path: &Path| {
+        let stem =
+            path.strip_prefix(&folder).ok()?.with_extension("").to_string_lossy().into_owned();
+        affix.as_ref().map_or(Some(stem.clone()), |affix| affix.strip(&stem)).map(PathBuf::from)
+    };
     // Of masks of one name, the first counts.
-    let masks = source.masks()?.into_iter().rev();
-    let masks: HashMap<PathBuf, PathBuf> =
-        masks.filter_map(|path| Some((below(&path)?, path))).collect();
+    let taken: HashSet<&PathBuf> = paths.iter().filter(|_| affix.is_some()).collect();
+    let masks: HashMap<PathBuf, &PathBuf> =
+        paths.iter().rev().filter_map(|path| Some((name(path)?, path))).collect();
+    annotations.notes.extend(
+        affix
+            .as_ref()
+            .map(|affix| format!("the masks are named {affix}, where NAME is that of the image")),
+    );
     let mut bare: Vec<String> = Vec::new();
     for image in source.index.all() {
+        if taken.contains(&image.to_owned()) {
+            continue;
+        }
         let name = source.index.name(image);
         let Some(mask) = masks.get(&Path::new(&name).with_extension("")) else {
             bare.push(name);
             continue;
         };
-        let (image, origin) = (FoundImage::At(image.into()), mask.clone());
-        annotations.items.push(Item { name, image, origin, truth: truth(mask.clone()) });
+        let (image, origin) = (FoundImage::At(image.into()), mask.to_path_buf());
+        annotations.items.push(Item { name, image, origin, truth: truth(mask.to_path_buf()) });
     }
     annotations.note(bare.len(), |count| {
         let images = if count == 1 { "image has" } else { "images have" };
@@ -171,6 +117,30 @@ fn add_pairs(
         format!("{count} {images} no mask in {folder} and are left out, such as {}", bare[0])
     });
     Ok(())
+}
+
+/// The masks, and what all their names have besides those of the images, if there is such a thing.
+pub(super) fn masks_by_affix(
+    source: AnnotationSource<'_>,
+) -> Result<(Option<Affix>, Vec<PathBuf>), ConvertError> {
+    let folder = mask_folder(source.input);
+    let stem = |name: &Path| name.with_extension("").to_string_lossy().into_owned();
+    let images = source.index.all();
+    let names: HashSet<String> =
+        images.iter().map(|image| stem(Path::new(&source.index.name(image)))).collect();
+    let below = |path: &Path| stem(path.strip_prefix(&folder).unwrap_or(path));
+    if images.iter().all(|image| image.starts_with(&folder))
+        && let Some(affix) = Affix::beside(&names)
+    {
+        let is_mask =
+            |image: &&&Path| affix.strip(&below(image)).is_some_and(|name| names.contains(&name));
+        let masks = images.iter().filter(is_mask).map(|mask| mask.to_path_buf()).collect();
+        return Ok((Some(affix), masks));
+    }
+    let masks = source.masks()?;
+    let mask_names: Vec<String> = masks.iter().map(|path| below(path)).collect();
+    let classes: Vec<&str> = source.class_names().collect();
+    Ok((Affix::find(&names, &mask_names, &classes), masks))
 }
 
 /// Takes over the lists of images beside the folders.

@@ -3,7 +3,9 @@
 mod names;
 mod places;
 mod samples;
+mod studio;
 mod tracks;
+mod trees;
 
 use std::fs;
 use std::io::Write;

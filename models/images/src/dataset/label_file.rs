@@ -2,13 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use protoseg_models::classes::{Class, ClassFile, ClassTable};
+use protoseg_models::classes::ClassFile;
 
 use super::{DatasetError, read};
-use crate::label_mapping::{ClassOrigin, LabelMapping};
-
-/// CVAT's list of classes and colors.
-pub(super) const CVAT_LEGEND: &str = "labelmap.txt";
+use crate::label_mapping::CVAT_LEGEND;
 
 /// Endings of masks that can be read.
 const READ: [&str; 4] = ["png", "tif", "tiff", "webp"];
@@ -126,40 +123,6 @@ pub(super) fn read_classes(path: &Path) -> Result<ClassFile, DatasetError> {
     }
     ClassFile::parse(&read(path)?)
         .map_err(|source| DatasetError::Classes { path: path.into(), source })
-}
-
-/// Reads CVAT's `labelmap.txt`: a line `name:red,green,blue:parts:actions` for each class. Ids are
-/// the numbers of the lines from 0.
-pub(super) fn cvat_mapping(path: &Path) -> Result<LabelMapping, DatasetError> {
-    let classes = parse_legend(&read(path)?)
-        .map_err(|source| DatasetError::Classes { path: path.into(), source })?;
-    Ok(LabelMapping::new(classes.into(), ClassOrigin::File(path.into()), |_| false, &[]))
-}
-
-fn parse_legend(text: &str) -> Result<ClassTable, protoseg_models::classes::ClassError> {
-    use protoseg_models::classes::ClassError;
-
-    let mut classes: Vec<Class> = Vec::new();
-    for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let malformed = || ClassError::Line(index + 1, line.to_owned());
-        let mut fields = line.split(':');
-        let (name, color) = fields
-            .next()
-            .zip(fields.next())
-            .filter(|(name, _)| !name.is_empty())
-            .ok_or_else(malformed)?;
-        let channels: Option<Vec<u8>> =
-            color.split(',').map(|channel| channel.trim().parse().ok()).collect();
-        let color = channels.and_then(|channels| channels.try_into().ok()).ok_or_else(malformed)?;
-        let source_id =
-            u8::try_from(classes.len()).map_err(|_| ClassError::Count(classes.len() + 1))?;
-        classes.push(Class { name: name.to_owned(), color, source_id });
-    }
-    ClassTable::try_from(classes)
 }
 
 /// Says what may be the reason where image and label have their sides the other way round.

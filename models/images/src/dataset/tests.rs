@@ -198,7 +198,7 @@ fn classes_come_from_cvats_legend_in_its_trees() {
     assert!(message.contains("classes.txt is missing") && message.contains("`voc`"), "{message}");
     put(&root, "labelmap.txt", "background:0,0::\n");
     let message = Dataset::Voc.classes(root.path()).unwrap_err().to_string();
-    assert!(message.contains("labelmap.txt: line 1"), "{message}");
+    assert!(message.contains("labelmap.txt, line 1"), "{message}");
 }
 
 #[test]

@@ -326,3 +326,41 @@ fn a_broken_file_or_shape_costs_its_image() {
     let error = counts.failed[0].to_string();
     assert!(counts.images == 1 && error.contains("no category with the id 9"), "{error}");
 }
+
+#[test]
+fn cocos_numbers_may_be_texts_and_faults_name_their_entry() {
+    let fixture = Fixture::new();
+    fixture.image("a.png", 4, 2);
+    let coco = |size: &str, polygon: &str, further: &str| {
+        format!(
+            r#"{{"images": [{{"id": 1, "file_name": "a.png"{size}}}{further}],
+            "categories": [{{"id": 3, "name": "car"}}],
+            "annotations": [{{"id": 12, "image_id": 1, "category_id": 3, "segmentation": {polygon}}}]}}"#
+        )
+    };
+    let size = r#", "width": "4", "height": "2""#;
+    let texts = r#"[["0", "0", "2", "0", "2", "2", "0", "2"]]"#;
+    fixture.text("coco.json", &coco(size, texts, ""));
+    assert_eq!(fixture.convert("coco.json", &sky(&fixture)).1[0].1, [1, 1, 0, 0, 1, 1, 0, 0]);
+    fs::remove_dir_all(fixture.at("converted")).unwrap();
+    // Shares of the sides, whether the file has the size or not.
+    for size in [size, ""] {
+        fixture.text("coco.json", &coco(size, "[[0, 0, 0.5, 0, 0.5, 1, 0, 1]]", ""));
+        let error = fixture.refusal("coco.json", &sky(&fixture));
+        assert!(error.contains("from 0 to 1") && error.contains("multiply them"), "{error}");
+    }
+    let whole = "[[0, 0, 2, 0, 2, 2, 0, 2]]";
+    fixture.text(
+        "coco.json",
+        &coco(size, whole, "").replace(r#""category_id": 3"#, r#""category_id": 9"#),
+    );
+    let error = fixture.refusal("coco.json", &sky(&fixture));
+    let parts = ["the id 9 of the annotation 12 of `a.png`; the file has 3", "`category_id`"];
+    assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+    fixture.text("coco.json", &coco(size, whole, "").replace(r#""image_id": 1, "#, ""));
+    let error = fixture.refusal("coco.json", &sky(&fixture));
+    assert!(error.contains("entry 1 of `annotations` (id 12)"), "{error}");
+    fixture.text("coco.json", &coco(size, whole, r#", {"id": 2, "file_name": "a.png"}"#));
+    let error = fixture.refusal("coco.json", &sky(&fixture));
+    assert!(error.contains("a.png twice") && error.contains("one of the two ids"), "{error}");
+}

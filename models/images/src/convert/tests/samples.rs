@@ -204,3 +204,35 @@ fn a_mask_for_each_class_may_lie_apart_from_the_images() {
         "{notes:?}"
     );
 }
+
+#[test]
+fn what_all_masks_have_in_their_names_is_taken_away_and_said() {
+    for (names, images) in [
+        (["set/labels/a_L.png", "set/labels/b_L.png"], "set/images"),
+        (["set/masks/gt-a.png", "set/masks/gt-b.png"], "set/images"),
+        (["set/labels/a_any.png", "set/labels/b_any.png"], "set/images"),
+        (["set/a_mask.png", "set/b_mask.png"], "set"),
+    ] {
+        let fixture = Fixture::new();
+        for (name, mask) in ["a", "b"].into_iter().zip(names) {
+            fixture.image(&format!("{images}/{name}.png"), 2, 1);
+            fixture.mask(mask, 2, &[0, 1]);
+        }
+        fixture.text("set/classes.txt", "0 road\n1 car\n");
+        for format in [None, Some(SourceFormat::Masks), Some(SourceFormat::Folder)] {
+            let options = ConvertOptions { format, ..fixture.options() };
+            let conversion = Conversion::open(&fixture.at("set"), &options).unwrap();
+            assert!(conversion.notes()[0].contains("NAME is that of the image"), "{names:?}");
+            let labels = fixture.convert("set", &options).1;
+            let expected = ["a.png", "b.png"].map(|name| (name.to_owned(), vec![0, 1]));
+            assert_eq!(labels, expected, "{names:?}");
+        }
+    }
+    // The name of a class is no such thing.
+    let fixture = Fixture::new();
+    fixture.image("set/images/a.png", 2, 1);
+    fixture.mask("set/labels/a_car_0.png", 2, &[0, 255]);
+    fixture.text("set/classes.txt", "0 background\n1 car\n");
+    let conversion = Conversion::open(&fixture.at("set"), &fixture.options()).unwrap();
+    assert_eq!(conversion.format(), SourceFormat::Masks);
+}
