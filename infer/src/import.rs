@@ -39,6 +39,7 @@ pub use self::error::ImportError;
 use self::external_data::ExternalData;
 use self::geometry::OutputFacts;
 use self::known_config::KnownConfig;
+use self::meaning::UnclearScale;
 use self::sizes::FoundSizes;
 use self::trial::{Candidate, Trial, chart};
 use crate::config::EngineConfig;
@@ -437,7 +438,20 @@ impl Meaning {
         };
         let scores: Vec<Tensor> = all().map(|trial| planes(trial.output.clone())).collect();
         let far = candidate.exaggerated(colors.size).map(planes);
-        let kind = options.scores.unwrap_or_else(|| meaning::score_kind(&scores, far.as_ref()));
+        let mut kind = options.scores.unwrap_or_else(|| meaning::score_kind(&scores, far.as_ref()));
+        let unclear = meaning::unclear_scale(&scores, far.as_ref(), kind);
+        if let Some(UnclearScale { found, .. }) =
+            unclear.as_ref().filter(|_| options.scores.is_none() && options.threshold.is_some())
+        {
+            kind = ScoreKind::Unscaled;
+            remarks.push(format!(
+                "{found}: the labels follow --threshold, and nothing tells how sure they are, so that confidence, margin and \
+                 pseudo-labels are refused; let the file give probabilities or logits for those, or name the kind with --scores"
+            ));
+        }
+        if one && kind == ScoreKind::Unscaled && options.threshold.is_none() {
+            return refused("--scores unscaled does not tell which score of one channel is a half: add --threshold".to_owned());
+        }
         let threshold = one.then(|| options.threshold.unwrap_or(meaning::usual_threshold(kind)));
         let origin = if options.scores.is_some() {
             "as --scores says"
@@ -451,9 +465,9 @@ impl Meaning {
             return refused(colored);
         }
         remarks.extend(meaning::constant(&scores));
-        let unclear = meaning::unclear_scale(&scores, kind, one && options.threshold.is_none());
-        if let Some(unclear) = unclear.filter(|_| options.scores != Some(ScoreKind::Logits)) {
-            return refused(unclear);
+        let settled = kind == ScoreKind::Unscaled || options.scores == Some(ScoreKind::Logits);
+        if let Some(UnclearScale { found, way }) = unclear.filter(|_| !settled) {
+            return refused(format!("{found}: {way}"));
         }
         if !one {
             remarks.extend(meaning::doubtful_order(&options.classes));

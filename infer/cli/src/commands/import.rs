@@ -51,7 +51,7 @@ pub(crate) struct ImportArgs {
     /// Order of the output's dimensions, such as nchw or nhwc [default: by its shape and by trial]
     #[arg(long, value_name = "ORDER", help_heading = "Output")]
     output_layout: Option<OutputLayout>,
-    /// Meaning of the scores: logits, log-probabilities or probabilities [default: by trial]
+    /// Meaning of the scores: logits, log-probabilities, probabilities or unscaled [default: by trial]
     #[arg(long, value_name = "KIND", help_heading = "Output")]
     scores: Option<ScoreKind>,
     /// Score of one channel above which a pixel is of class 1 [default: that of one half]
