@@ -114,6 +114,15 @@ fn files_that_are_no_segmentation_models_are_refused_with_the_way_out() {
     let dir = test_dir("queries");
     let parts = ["masks of 6 queries", "softmax(-1)[..., :-1]", "masks.sigmoid()"];
     expect("queries", &import(&dir, "queries", UNIT), 2, &parts);
+    for name in ["yolo", "yolo-task"] {
+        let dir = test_dir(name);
+        let lines: String = (0..32).map(|id| format!("{id} c{id}\n")).collect();
+        std::fs::write(dir.at("in/classes.txt"), lines).unwrap();
+        let parts =
+            ["`output0` of shape [1, 68,", "32 prototypes of masks", "semantic segmentation"];
+        expect(name, &import(&dir, name, UNIT), 2, &parts);
+        assert!(!dir.at("imported").exists());
+    }
     let dir = test_dir("colored");
     let parts = ["3 colors alone", "before they are colored", "--scores logits"];
     expect("colored", &import(&dir, "colored", UNIT), 2, &parts);
