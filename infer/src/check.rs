@@ -124,7 +124,7 @@ pub fn probe_agreement(
     let agreement = agreement(bundle, &manifest, listed, &config)?;
     let reference = match manifest.reference {
         ProbeReference::Libtorch => "libtorch",
-        ProbeReference::OwnOutputs => "itself, as it was adopted",
+        ProbeReference::OwnOutputs => "itself, as it was imported",
     };
     Ok((agreement, reference.to_owned()))
 }

@@ -8,6 +8,7 @@ mod file_kind;
 mod geometry;
 mod known_config;
 mod meaning;
+mod notes;
 mod other_outputs;
 mod reading;
 mod signature;
@@ -39,6 +40,7 @@ pub use self::error::ImportError;
 use self::external_data::ExternalData;
 use self::geometry::OutputFacts;
 use self::known_config::KnownConfig;
+use self::meaning::UnclearScale;
 use self::sizes::FoundSizes;
 use self::trial::{Candidate, Trial, chart};
 use crate::config::EngineConfig;
@@ -63,8 +65,8 @@ pub struct ImportOptions {
     pub output: Option<String>,
     /// Order of the output's dimensions; by default what its shape and the trials show.
     pub output_layout: Option<OutputLayout>,
-    /// Channel order of the input.
-    pub order: ChannelOrder,
+    /// Channel order of the input; by default what a configuration with the file says, else RGB.
+    pub order: Option<ChannelOrder>,
     /// Normalization; None for files that take bytes.
     pub normalization: Option<Normalization>,
     /// True where corner logits lie on corner pixels; otherwise edges coincide.
@@ -145,7 +147,8 @@ pub fn write_bundle(
     external.check(path)?;
     let opened = ExternalModel::open(path, &EngineConfig::default())
         .map_err(|error| file_kind::with_way(error, &bytes))?;
-    let InspectedModel { model, mut file, cases, remarks } = inspect(path, opened, options)?;
+    let InspectedModel { model, mut file, cases, remarks } =
+        inspect(path, opened, notes::yolo_task(&bytes).as_deref(), options)?;
     file.sha256 = digest::sha256_bytes(&bytes);
     file.weights = external.names();
     let mut manifest = Manifest {
@@ -189,6 +192,7 @@ pub fn write_bundle(
 fn inspect(
     path: &Path,
     external: ExternalModel,
+    task: Option<&str>,
     options: &ImportOptions,
 ) -> Result<InspectedModel, ImportError> {
     let (inputs, outputs) = (external.inputs(), external.outputs());
@@ -202,7 +206,7 @@ fn inspect(
     }
     let formats = signature::input_formats(&inputs)?;
     let mut remarks = Vec::new();
-    let known = match KnownConfig::beside(path) {
+    let known = match KnownConfig::with_model(path) {
         // Options that say the same are followed.
         Err(error) if options.normalization.is_some() => {
             remarks.push(format!("not followed: {error}"));
@@ -227,6 +231,7 @@ fn inspect(
             (None, None) => break,
         };
         let mut candidate = Candidate::new(runner, format, options, &outputs);
+        candidate.task = task;
         if doubtful {
             let runs = matches!(failure, Some(ImportError::Trial { .. }))
                 && candidate.try_size(sizes::any_size(&candidate, options)).is_ok();
@@ -269,14 +274,37 @@ fn completed(
     remarks: &mut Vec<String>,
 ) -> Result<ImportOptions, ImportError> {
     let mut options = options.clone();
-    if options.normalization.is_none() && element.is_float() {
-        options.normalization = known.normalization;
-        if let Some(order) = known.order {
-            options.order = order;
+    let file = &known.file;
+    match (options.normalization, known.normalization) {
+        (None, Some(found)) if element.is_float() => {
+            options.normalization = Some(found);
+            remarks.push(format!("normalization of {file}, {found}; --normalization overrides it"));
         }
-        if known.normalization.is_some() {
-            remarks.push(format!("normalization of {}", known_config::NAME));
+        (None, Some(found)) => remarks.push(format!(
+            "the normalization of {file}, {found}, is left to the file, which takes bytes"
+        )),
+        (Some(asked), Some(found)) if asked != found => remarks.push(format!(
+            "the normalization is {asked}, as the options say; that of {file} is {found}"
+        )),
+        _ => {}
+    }
+    match (options.order, known.order) {
+        (None, Some(ChannelOrder::Bgr)) if element.is_float() => {
+            options.order = Some(ChannelOrder::Bgr);
+            remarks.push(format!("channel order bgr, as {file} says; --order overrides it"));
         }
+        (None, Some(ChannelOrder::Bgr)) => remarks.push(format!(
+            "the channel order is rgb, as the file takes bytes and may flip them itself; {file} says bgr, which --order bgr follows"
+        )),
+        (Some(asked), Some(found)) if asked != found => {
+            let name = |order| if order == ChannelOrder::Bgr { "bgr" } else { "rgb" };
+            remarks.push(format!(
+                "the channel order is {}, as --order says; that of {file} is {}",
+                name(asked),
+                name(found)
+            ));
+        }
+        _ => {}
     }
     let message = match (options.normalization, element.is_float()) {
         (None, true) => {
@@ -313,6 +341,14 @@ fn describe(
         let channels = if format.gray { 1 } else { 3 };
         remarks.push(format!("input taken as {} of {channels} channels", format.layout.text()));
     }
+    if let Some(gray) = options.normalization.filter(|_| format.gray)
+        && gray != gray.gray()
+    {
+        remarks.push(format!(
+            "one channel: the constants of red, green and blue are averaged, {}; --mean and --std take one number for another",
+            gray.gray()
+        ));
+    }
     if let Some(only) = only.filter(|_| options.size.is_none()) {
         remarks.push(sizes::only_remark(only, rounded));
     }
@@ -342,12 +378,7 @@ fn describe(
         return Err(ImportError::Window { size, stride: grid.stride });
     }
     remarks.extend(fit.remark);
-    if known.other_geometry && options.fit.is_none() {
-        remarks.push(format!(
-            "{} resizes or pads images in a way that is not followed; see --fit and --size",
-            known_config::NAME
-        ));
-    }
+    remarks.extend(geometry::untaken(known, fit.fit, adapter.size));
     if facts.covers {
         remarks.push(sizes::covering_remark(&trials, &colors, options.align_corners));
     }
@@ -437,7 +468,20 @@ impl Meaning {
         };
         let scores: Vec<Tensor> = all().map(|trial| planes(trial.output.clone())).collect();
         let far = candidate.exaggerated(colors.size).map(planes);
-        let kind = options.scores.unwrap_or_else(|| meaning::score_kind(&scores, far.as_ref()));
+        let mut kind = options.scores.unwrap_or_else(|| meaning::score_kind(&scores, far.as_ref()));
+        let unclear = meaning::unclear_scale(&scores, far.as_ref(), kind);
+        if let Some(UnclearScale { found, .. }) =
+            unclear.as_ref().filter(|_| options.scores.is_none() && options.threshold.is_some())
+        {
+            kind = ScoreKind::Unscaled;
+            remarks.push(format!(
+                "{found}: the labels follow --threshold, and nothing tells how sure they are, so that confidence, margin and \
+                 pseudo-labels are refused; let the file give probabilities or logits for those, or name the kind with --scores"
+            ));
+        }
+        if one && kind == ScoreKind::Unscaled && options.threshold.is_none() {
+            return refused("--scores unscaled does not tell which score of one channel is a half: add --threshold".to_owned());
+        }
         let threshold = one.then(|| options.threshold.unwrap_or(meaning::usual_threshold(kind)));
         let origin = if options.scores.is_some() {
             "as --scores says"
@@ -451,9 +495,9 @@ impl Meaning {
             return refused(colored);
         }
         remarks.extend(meaning::constant(&scores));
-        let unclear = meaning::unclear_scale(&scores, kind, one && options.threshold.is_none());
-        if let Some(unclear) = unclear.filter(|_| options.scores != Some(ScoreKind::Logits)) {
-            return refused(unclear);
+        let settled = kind == ScoreKind::Unscaled || options.scores == Some(ScoreKind::Logits);
+        if let Some(UnclearScale { found, way }) = unclear.filter(|_| !settled) {
+            return refused(format!("{found}: {way}"));
         }
         if !one {
             remarks.extend(meaning::doubtful_order(&options.classes));

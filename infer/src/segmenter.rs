@@ -19,7 +19,7 @@ use image::RgbImage;
 use ndarray::{Array2, Array4};
 use protoseg_models::bundle::{BundleError, Manifest, Model, ModelFile};
 use protoseg_models::errors::FileError;
-use protoseg_models::interface::Interface;
+use protoseg_models::interface::{Interface, ScoreKind};
 use protoseg_models::variant::{ModelKind, Precision};
 use protoseg_models::versioned::Versioned;
 use protoseg_models::window::{ShortSides, Tiling, Window, WindowPlan};
@@ -220,6 +220,17 @@ impl Segmenter {
     /// True where the model gives logits, and so confidence and margin.
     pub fn has_logits(&self) -> bool {
         self.kind != ModelKind::Labels
+    }
+
+    /// Says why the model has no confidence; None where it has.
+    pub fn lacks_confidence(&self) -> Option<&'static str> {
+        match (self.kind, self.scores.kind) {
+            (ModelKind::Labels, _) => Some("this model gives labels without logits"),
+            (_, ScoreKind::Unscaled) => Some(
+                "this model's scores are neither logits nor probabilities (`unscaled` in its manifest)",
+            ),
+            _ => None,
+        }
     }
 
     /// Square windows in which images are run; None for whole images and oblong windows.

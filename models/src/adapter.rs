@@ -199,6 +199,27 @@ impl Normalization {
     }
 }
 
+/// The formula, such as `(byte / 255 - 0.5) / 0.25`, with the constants of red, green and blue where
+/// they differ.
+impl fmt::Display for Normalization {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = |value: f32| ((f64::from(value) * 1e5).round() / 1e5).to_string();
+        let text = |[red, green, blue]: [f32; 3]| match red == green && green == blue {
+            true => number(red),
+            false => format!("[{}, {}, {}]", number(red), number(green), number(blue)),
+        };
+        let Self { scale, mean, std } = *self;
+        let scaled =
+            if scale == 1.0 { "byte".to_owned() } else { format!("byte / {}", number(scale)) };
+        match (mean == [0.0; 3], std == [1.0; 3]) {
+            (true, true) => formatter.write_str(&scaled),
+            (true, false) => write!(formatter, "{scaled} / {}", text(std)),
+            (false, true) => write!(formatter, "{scaled} - {}", text(mean)),
+            (false, false) => write!(formatter, "({scaled} - {}) / {}", text(mean), text(std)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,6 +233,11 @@ mod tests {
         let same = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-5;
         assert!(tables.as_flattened().iter().zip(bytes.tables().as_flattened()).all(same));
         assert_eq!(Normalization::NONE.tables()[1][77], 77.0);
+        let text = "(byte / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]";
+        assert_eq!(Normalization::IMAGENET.to_string(), text);
+        assert_eq!(Normalization::IMAGENET.gray().to_string(), "(byte / 255 - 0.449) / 0.226");
+        let [none, unit] = [Normalization::NONE, Normalization::UNIT].map(|one| one.to_string());
+        assert_eq!((none.as_str(), unit.as_str()), ("byte", "byte / 255"));
         let message =
             Normalization::new(255.0, [123.675, 116.28, 103.53], [1.0; 3]).unwrap_err().to_string();
         assert!(message.starts_with("mean 123.675 is out of range"), "{message}");

@@ -111,6 +111,9 @@ pub enum ScoreKind {
     LogProbabilities,
     /// Probabilities themselves, whether those of a pixel add up to 1 or not.
     Probabilities,
+    /// Scores of another scale, such as shares of 255: the highest wins, and nothing tells how sure
+    /// it is.
+    Unscaled,
 }
 
 /// Values that a file gives as labels.
@@ -282,6 +285,7 @@ impl ScoreKind {
             Self::Logits => "logits",
             Self::LogProbabilities => "log-probabilities",
             Self::Probabilities => "probabilities",
+            Self::Unscaled => "unscaled",
         }
     }
 }
@@ -290,9 +294,9 @@ impl FromStr for ScoreKind {
     type Err = ParseInterfaceError;
 
     fn from_str(text: &str) -> Result<Self, ParseInterfaceError> {
-        let all = [Self::Logits, Self::LogProbabilities, Self::Probabilities];
+        let all = [Self::Logits, Self::LogProbabilities, Self::Probabilities, Self::Unscaled];
         let found = all.into_iter().find(|kind| kind.name() == text);
-        found.ok_or(ParseInterfaceError("logits, log-probabilities or probabilities"))
+        found.ok_or(ParseInterfaceError("logits, log-probabilities, probabilities or unscaled"))
     }
 }
 
@@ -348,7 +352,8 @@ mod tests {
         for fit in [Fit::Window, Fit::Resize, Fit::Letterbox, Fit::Pad] {
             assert_eq!(fit.name().parse(), Ok(fit));
         }
-        let kinds = [ScoreKind::Logits, ScoreKind::LogProbabilities, ScoreKind::Probabilities];
+        use ScoreKind::{LogProbabilities, Logits, Probabilities, Unscaled};
+        let kinds = [Logits, LogProbabilities, Probabilities, Unscaled];
         assert!(kinds.into_iter().all(|kind| kind.name().parse() == Ok(kind)));
         assert!(OutputLayout::ALL.iter().all(|(name, layout)| layout.name() == *name));
         assert_eq!("NHWC".parse(), Ok(OutputLayout::Nhwc));

@@ -235,7 +235,8 @@ impl ModelRegistry {
         };
         let model = first.model().clone();
         let version = first.fingerprint().chars().take(12).collect();
-        let gives_confidence = first.has_logits();
+        let has_logits = first.has_logits();
+        let gives_confidence = first.lacks_confidence().is_none();
         let only_size = first.only_size();
         let raw_sizes = only_size.into_iter().chain(first.frame_sizes()).collect();
         let metrics = self.metrics.for_model(name, &model.classes);
@@ -252,7 +253,7 @@ impl ModelRegistry {
             setup,
             metrics,
             gives_confidence,
-            gives_logits: logits && gives_confidence,
+            gives_logits: logits && has_logits,
             only_size,
             raw_sizes,
         })

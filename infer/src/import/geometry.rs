@@ -3,7 +3,7 @@
 use protoseg_models::interface::Fit;
 use protoseg_models::window::{LogitGrid, Window};
 
-use super::known_config::{self, KnownConfig};
+use super::known_config::KnownConfig;
 use super::{ImportError, ImportOptions};
 
 /// The way of images through a file.
@@ -61,7 +61,7 @@ pub(super) fn choose(
                 "the file takes images of any size: add --size HEIGHTxWIDTH to --fit {}",
                 fit.name()
             )),
-            _ => placed(Fit::Window, asked.flatten(), facts.grid, unused(known)),
+            _ => placed(Fit::Window, asked.flatten(), facts.grid, None),
         };
     };
     if let Some(Some([down, right])) = asked {
@@ -94,7 +94,7 @@ pub(super) fn choose(
         ),
         Fit::Resize if options.fit.is_none() && configured => format!(
             "{others} are resized to it, as {} says; --fit window, letterbox or pad are the other ways",
-            known_config::NAME
+            known.file
         ),
         Fit::Resize => {
             format!("{others} are resized to it; --fit letterbox or pad are other ways")
@@ -106,13 +106,42 @@ pub(super) fn choose(
     placed(fit, windows, facts.grid, Some(remark))
 }
 
-/// Remark on the size of a known configuration, where it is not followed.
-fn unused(known: &KnownConfig) -> Option<String> {
-    let [height, width] = known.size.filter(|_| known.resizes)?;
-    Some(format!(
-        "images are run at their own size; {} resizes them: --fit resize --size {height}x{width} does too",
-        known_config::NAME
-    ))
+/// Says where images get their size in another way than a known configuration says, and how near
+/// the options come to it.
+pub(super) fn untaken(known: &KnownConfig, fit: Fit, size: Option<[usize; 2]>) -> Option<String> {
+    let (file, steps) = (&known.file, known.geometry.as_ref()?);
+    if known.resizes && fit == Fit::Resize && size == known.size {
+        return known.filter.map(|filter| {
+            format!(
+                "{file} resizes by {filter} interpolation, which is not followed: images are resized bilinearly, and labels may differ \
+                 along borders"
+            )
+        });
+    }
+    let filter = known.filter.map_or(String::new(), |filter| format!(" by {filter} interpolation"));
+    let text = |[height, width]: [usize; 2]| format!("{height}x{width}");
+    let taken = match (fit, size) {
+        (_, None) => "images are run at their own size".to_owned(),
+        (Fit::Window, Some(size)) => format!("images are run in windows of {}", text(size)),
+        (Fit::Resize, Some(size)) => format!("images are resized to {} alone", text(size)),
+        (Fit::Letterbox, Some(size)) => format!("images are scaled into {}", text(size)),
+        (Fit::Pad, Some(size)) => format!("images are padded to {}", text(size)),
+    };
+    let bilinear = if known.filter.is_some() { ", bilinearly" } else { "" };
+    let way = match (known.resizes, known.size, size) {
+        (true, Some(known), None) => {
+            format!(": --fit resize --size {} does so{bilinear}", text(known))
+        }
+        (true, Some(known), Some(size)) if known == size => {
+            format!(": --fit resize does so{bilinear}")
+        }
+        (_, _, Some(size)) if fit != Fit::Resize => {
+            format!("; --fit resize scales whole images to {}", text(size))
+        }
+        (_, _, Some(_)) => String::new(),
+        (_, _, None) => "; --fit resize --size HEIGHTxWIDTH scales whole images".to_owned(),
+    };
+    Some(format!("{taken}; {file} {steps}{filter}, which is not followed{way}"))
 }
 
 fn placed(
@@ -133,4 +162,37 @@ fn placed(
 fn usual_window(side: usize, grid: LogitGrid) -> Window {
     let steps = side * 2 / 3 / grid.stride;
     Window { size: side, stride: steps.max(1) * grid.stride }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_configuration_does_otherwise_is_said() {
+        let plain = KnownConfig {
+            file: "c.json".to_owned(),
+            resizes: true,
+            size: Some([64; 2]),
+            geometry: Some("resizes images to 64x64".to_owned()),
+            ..KnownConfig::default()
+        };
+        let cubic = KnownConfig { filter: Some("bicubic"), ..plain.clone() };
+        let kept = KnownConfig { resizes: false, ..plain.clone() };
+        for (known, fit, size, said) in [
+            (&KnownConfig::default(), Fit::Window, None, None),
+            (&plain, Fit::Resize, Some([64; 2]), None),
+            (&cubic, Fit::Resize, Some([64; 2]), Some("c.json resizes by bicubic")),
+            (&plain, Fit::Window, None, Some("--fit resize --size 64x64 does so")),
+            (&cubic, Fit::Window, None, Some("--fit resize --size 64x64 does so, bilinearly")),
+            (&kept, Fit::Resize, Some([64; 2]), Some("resized to 64x64 alone; c.json resizes")),
+            (&kept, Fit::Window, None, Some("at their own size; c.json resizes")),
+            (&plain, Fit::Window, Some([32; 2]), Some("--fit resize scales whole images to 32x32")),
+        ] {
+            let found = untaken(known, fit, size);
+            assert_eq!(found.is_some(), said.is_some(), "{found:?}");
+            let found = found.unwrap_or_default();
+            assert!(said.is_none_or(|said| found.contains(said)), "{found}");
+        }
+    }
 }

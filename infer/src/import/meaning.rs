@@ -33,6 +33,12 @@ pub(super) fn score_kind(scores: &[Tensor], far: Option<&Tensor>) -> ScoreKind {
         if bounded || add_up {
             return ScoreKind::Probabilities;
         }
+    } else if is_single(scores) {
+        // The logarithm of a probability comes near 0, and never above, however far the input.
+        let nearest = highest(scores.iter().chain(far));
+        if nearest.abs() <= ROUNDING {
+            return ScoreKind::LogProbabilities;
+        }
     } else if all().all(|&value| value <= ROUNDING) {
         let sums = scores.iter().flat_map(|scores| pixel_sums(scores, f32::exp));
         if sums.into_iter().all(|sum| (sum - 1.0).abs() <= SUM_ROUNDING) {
@@ -40,6 +46,16 @@ pub(super) fn score_kind(scores: &[Tensor], far: Option<&Tensor>) -> ScoreKind {
         }
     }
     ScoreKind::Logits
+}
+
+/// True for scores of one channel.
+fn is_single(scores: &[Tensor]) -> bool {
+    scores.iter().all(|scores| scores.shape.get(1) == Some(&1))
+}
+
+/// The highest of all scores.
+fn highest<'a>(scores: impl Iterator<Item = &'a Tensor>) -> f32 {
+    scores.flat_map(|scores| &scores.data).copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
 /// Sums over the channels of each pixel.
@@ -56,30 +72,57 @@ fn pixel_sums(scores: &Tensor, value: impl Fn(f32) -> f32) -> Vec<f32> {
     sums
 }
 
+/// Scores that may be something else than what they were taken for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct UnclearScale {
+    /// The scores, and why they are unclear.
+    pub(super) found: String,
+    /// The options that make them clear.
+    pub(super) way: String,
+}
+
 /// Says why scores are neither logits nor probabilities: shares in percent or in 255ths, one channel
-/// that is never below 0, or values that are no probabilities.
-pub(super) fn unclear_scale(scores: &[Tensor], kind: ScoreKind, one: bool) -> Option<String> {
+/// that is never below 0 or never above it, or values that are no probabilities. `far` are the
+/// scores of values beyond any image, where they are known.
+pub(super) fn unclear_scale(
+    scores: &[Tensor],
+    far: Option<&Tensor>,
+    kind: ScoreKind,
+) -> Option<UnclearScale> {
+    let one = is_single(scores);
     let all = || scores.iter().flat_map(|scores| &scores.data).copied();
     let (least, largest) = (all().fold(f32::MAX, f32::min), all().fold(f32::MIN, f32::max));
-    let way = "let the file divide them, or say --scores logits, which keeps the labels and \
-               makes confidence meaningless";
+    let unclear = |found: String, way: &str| Some(UnclearScale { found, way: way.to_owned() });
+    let way = "let the file divide them, or say --scores unscaled, which keeps the labels and \
+               leaves confidence and pseudo-labels out";
     match kind {
-        ScoreKind::Probabilities if least < -ROUNDING || largest > 1.0 + ROUNDING => Some(format!(
-            "the file gives scores from {least} to {largest}, which are no probabilities: {way}"
-        )),
-        ScoreKind::Logits if one && least >= 0.0 && largest > 1.0 => Some(format!(
-            "the file gives one channel of scores from {least} to {largest}, never below 0: name \
-             the score of one half with --threshold, or say --scores logits for one of 0"
-        )),
+        ScoreKind::Probabilities if least < -ROUNDING || largest > 1.0 + ROUNDING => unclear(
+            format!("the file gives scores from {least} to {largest}, which are no probabilities"),
+            way,
+        ),
+        ScoreKind::Logits if one && least >= 0.0 && largest > 1.0 => unclear(
+            format!(
+                "the file gives one channel of scores from {least} to {largest}, never below 0"
+            ),
+            "name the score of one half with --threshold, or say --scores logits for one of 0",
+        ),
+        ScoreKind::Logits if one && highest(scores.iter().chain(far)) <= ROUNDING => unclear(
+            format!(
+                "the file gives one channel of scores from {least} to {largest}, never above 0"
+            ),
+            "say --scores log-probabilities if they are logarithms of probabilities, whose half is \
+             -0.6931, or --scores logits for a half of 0",
+        ),
         ScoreKind::Logits if !one && least >= 0.0 && largest > 1.0 + ROUNDING => {
             let sums: Vec<f32> =
                 scores.iter().flat_map(|scores| pixel_sums(scores, |value| value)).collect();
             let add_up =
                 |total: f32| sums.iter().all(|sum| (sum - total).abs() <= SUM_ROUNDING * total);
             let total = [100.0, 255.0].into_iter().find(|&total| add_up(total))?;
-            Some(format!(
-                "the scores of each pixel add up to {total}, as shares of it would: {way}"
-            ))
+            unclear(
+                format!("the scores of each pixel add up to {total}, as shares of it would"),
+                way,
+            )
         }
         _ => None,
     }
@@ -157,7 +200,7 @@ pub(super) fn doubtful_order(classes: &ClassTable) -> Option<String> {
 pub(super) fn usual_threshold(kind: ScoreKind) -> f32 {
     match kind {
         ScoreKind::Probabilities => 0.5,
-        ScoreKind::Logits => 0.0,
+        ScoreKind::Logits | ScoreKind::Unscaled => 0.0,
         // A half.
         ScoreKind::LogProbabilities => -std::f32::consts::LN_2,
     }
@@ -289,21 +332,29 @@ mod tests {
         );
         assert_eq!(kind(&[-1.0, -5.0, -2.0, -6.0], &[]), Logits);
         assert_eq!(kind(&[3.0, -5.0, -2.0, -6.0], &[]), Logits);
+        let one = |data: &[f32], far: &[f32]| score_kind(&[scores(1, data)], Some(&scores(1, far)));
+        assert_eq!(one(&[-3.0, -0.4], &[-700.0, 0.0]), LogProbabilities);
+        assert_eq!(one(&[-3.0, -0.4], &[-700.0, 90.0]), Logits);
+        assert_eq!(one(&[-3.0, -0.4], &[-700.0, -3.0]), Logits);
     }
 
     #[test]
     fn scores_of_another_scale_are_asked_about() {
-        let unclear = |channels: usize, data: &[f32], kind, one| {
-            unclear_scale(&[scores(channels, data)], kind, one).unwrap_or_default()
+        let unclear = |channels: usize, data: &[f32], kind| {
+            let said = unclear_scale(&[scores(channels, data)], None, kind);
+            said.map(|UnclearScale { found, way }| format!("{found}: {way}")).unwrap_or_default()
         };
         use ScoreKind::{Logits, Probabilities};
-        assert!(unclear(1, &[3.0, 250.0], Logits, true).contains("--threshold"));
-        assert_eq!(unclear(1, &[-3.0, 250.0], Logits, true), "");
-        assert!(unclear(2, &[30.0, 99.0, 70.0, 1.0], Logits, false).contains("add up to 100"));
-        assert_eq!(unclear(2, &[30.0, 99.0, 70.0, 6.0], Logits, false), "");
-        assert_eq!(unclear(2, &[1000.0, 0.0, 0.0, 1000.0], Logits, false), "");
-        assert!(unclear(2, &[0.2, 3.0], Probabilities, false).contains("no probabilities"));
-        assert_eq!(unclear(2, &[0.2, 0.8], Probabilities, false), "");
+        assert!(unclear(1, &[3.0, 250.0], Logits).contains("--threshold"));
+        assert_eq!(unclear(1, &[-3.0, 250.0], Logits), "");
+        assert!(unclear(1, &[-9.0, -0.5], Logits).contains("--scores log-probabilities"));
+        let far = Some(&scores(1, &[-70.0, 3.0])).cloned();
+        assert_eq!(unclear_scale(&[scores(1, &[-9.0, -0.5])], far.as_ref(), Logits), None);
+        assert!(unclear(2, &[30.0, 99.0, 70.0, 1.0], Logits).contains("add up to 100"));
+        assert_eq!(unclear(2, &[30.0, 99.0, 70.0, 6.0], Logits), "");
+        assert_eq!(unclear(2, &[1000.0, 0.0, 0.0, 1000.0], Logits), "");
+        assert!(unclear(2, &[0.2, 3.0], Probabilities).contains("no probabilities"));
+        assert_eq!(unclear(2, &[0.2, 0.8], Probabilities), "");
     }
 
     #[test]

@@ -4,6 +4,12 @@
 /// Least number of boxes, of which a detector gives hundreds.
 const BOXES: usize = 64;
 
+/// Pixels between the boxes of YOLO.
+const YOLO_STRIDES: [usize; 3] = [8, 16, 32];
+
+/// Pixels for each value of its prototypes, along a side.
+const PROTOTYPE_STRIDE: usize = 4;
+
 /// An output's name and its shape for one image.
 pub(super) type NamedShape<'a> = (&'a str, &'a [usize]);
 
@@ -47,6 +53,53 @@ fn queries(outputs: &[NamedShape<'_>], classes: usize) -> Option<String> {
     ))
 }
 
+/// Says that outputs are boxes and prototypes of masks, as YOLO gives them for an image of a height
+/// and width, also where as many prototypes as classes could be scores. `task` is what YOLO notes in
+/// its files.
+pub(super) fn instances(
+    outputs: &[NamedShape<'_>],
+    classes: usize,
+    [height, width]: [usize; 2],
+    task: Option<&str>,
+) -> Option<String> {
+    let places: usize =
+        YOLO_STRIDES.map(|stride| (height / stride) * (width / stride)).iter().sum();
+    let noted = task == Some("segment");
+    for masks in outputs {
+        let [_, count, rows, columns] = *masks.1 else { continue };
+        if !noted && [rows * PROTOTYPE_STRIDE, columns * PROTOTYPE_STRIDE] != [height, width] {
+            continue;
+        }
+        // The values of a box: its place, a score for each class, a weight for each prototype; or
+        // its place, score and class, and the weights.
+        let is_box = |values: usize, boxes: usize| {
+            let least = values > 4 + count;
+            values == 4 + classes + count
+                || least && (noted || boxes == places)
+                || values == 6 + count && boxes >= BOXES
+        };
+        let is_boxes = |shape: &[usize]| match *shape {
+            // Labels of pixels.
+            [_, a, b] if [a, b] == [height, width] || [a, b] == [rows, columns] => false,
+            [_, a, b] => is_box(a, b) || is_box(b, a),
+            _ => false,
+        };
+        if let Some(boxes) = outputs.iter().find(|boxes| is_boxes(boxes.1)) {
+            return Some(boxes_and_masks(*boxes, *masks, count));
+        }
+    }
+    None
+}
+
+fn boxes_and_masks(boxes: NamedShape<'_>, masks: NamedShape<'_>, count: usize) -> String {
+    format!(
+        "the outputs {} and {} are boxes and {count} prototypes of masks, as YOLO's instance segmentation gives them: it finds \
+         objects and leaves the pixels between them without a class; train or export a network of semantic segmentation",
+        shown(boxes),
+        shown(masks)
+    )
+}
+
 /// YOLO's instance segmentation: `[N, 4 + classes + m, boxes]`, or with the last two exchanged, and
 /// m prototypes of masks `[N, m, h, w]`.
 fn prototypes(outputs: &[NamedShape<'_>]) -> Option<String> {
@@ -58,12 +111,7 @@ fn prototypes(outputs: &[NamedShape<'_>]) -> Option<String> {
         let [_, count, rows, columns] = *masks.1 else { continue };
         let Some(boxes) = outputs.iter().find(|boxes| is_boxes(boxes.1, count)) else { continue };
         if rows.min(columns) > 1 {
-            return Some(format!(
-                "the outputs {} and {} are boxes and {count} prototypes of masks, as YOLO's instance segmentation gives them: it finds \
-                 objects and leaves the pixels between them without a class; train or export a network of semantic segmentation",
-                shown(*boxes),
-                shown(*masks)
-            ));
+            return Some(boxes_and_masks(*boxes, *masks, count));
         }
     }
     None
@@ -142,6 +190,29 @@ mod tests {
         assert!(said(&large, 80).contains("YOLO"));
         let turned = [("output1", &[1, 32, 160, 160][..]), ("output0", &[1, 8400, 116])];
         assert!(said(&turned, 80).contains("YOLO"));
+        // As many classes as prototypes.
+        let instances = |boxes: &[usize], masks: &[usize], size, task| {
+            instances(&[("boxes", boxes), ("masks", masks)], 32, size, task).is_some()
+        };
+        let segment = Some("segment");
+        for (boxes, masks, size, task, found) in [
+            ([1, 68, 84], [1, 32, 16, 16], [64, 64], None, true),
+            ([1, 84, 68], [1, 32, 16, 16], [64, 64], None, true),
+            ([1, 116, 84], [1, 32, 16, 16], [64, 64], None, true),
+            ([1, 300, 38], [1, 32, 16, 16], [64, 64], None, true),
+            ([1, 68, 21], [1, 32, 8, 8], [32, 32], segment, true),
+            ([1, 50, 40], [1, 32, 8, 8], [32, 32], segment, true),
+            ([1, 50, 40], [1, 32, 8, 8], [32, 32], None, false),
+            // Labels, and tokens of a transformer.
+            ([1, 68, 68], [1, 32, 17, 17], [68, 68], None, false),
+            ([1, 1024, 256], [1, 32, 64, 64], [256, 256], None, false),
+        ] {
+            assert_eq!(
+                instances(&boxes, &masks, size, task),
+                found,
+                "{boxes:?} {masks:?} {task:?}"
+            );
+        }
         assert!(said(&[("y", &[1, 3, 4096])], 3).contains("4096 places in a row"));
         assert!(said(&[("y", &[1, 4096, 3])], 3).contains("[N, 3, height, width]"));
         assert!(said(&[("y", &[1, 300, 6])], 3).contains("a detector"));

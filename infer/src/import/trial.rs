@@ -1,6 +1,6 @@
 //! Trial runs of a file on synthetic images: of which size, how many at once, and which output.
 
-use protoseg_models::adapter::Adapter;
+use protoseg_models::adapter::{Adapter, ChannelOrder};
 use protoseg_models::bundle::{TensorInfo, signature};
 use protoseg_models::interface::{InputElement, Interface, OutputLayout};
 
@@ -54,6 +54,8 @@ pub(super) struct Candidate<'a> {
     chosen: Option<(String, OutputLayout)>,
     /// Why that output and that order of its dimensions were taken, where there were several.
     pub(super) remarks: Vec<String>,
+    /// Task of the network, as YOLO notes it.
+    pub(super) task: Option<&'a str>,
 }
 
 /// A scene of a size.
@@ -80,7 +82,7 @@ impl<'a> Candidate<'a> {
         options: &'a ImportOptions,
         outputs: &'a [TensorInfo],
     ) -> Self {
-        Self { runner, format, options, outputs, chosen: None, remarks: Vec::new() }
+        Self { runner, format, options, outputs, chosen: None, remarks: Vec::new(), task: None }
     }
 
     pub(super) fn into_runner(self) -> &'a mut Runner {
@@ -105,7 +107,7 @@ impl<'a> Candidate<'a> {
         let fixed = size.or(self.format.size());
         Adapter {
             layout,
-            order: self.options.order,
+            order: self.options.order.unwrap_or(ChannelOrder::Rgb),
             normalization: self.options.normalization,
             batch,
             size: fixed,
@@ -167,6 +169,11 @@ impl<'a> Candidate<'a> {
             channels_last: self.format.layout.channels_last(),
             layout: self.options.output_layout.or(self.chosen.as_ref().map(|(_, layout)| *layout)),
         };
+        let shapes: Vec<_> =
+            found.iter().map(|(name, output)| (name.as_str(), output.shape.as_slice())).collect();
+        if let Some(said) = other_outputs::instances(&shapes, expected.classes, size, self.task) {
+            return Err(ImportError::Signature(said));
+        }
         let mut readable = Vec::new();
         let mut reasons = Vec::new();
         for (name, output) in found {

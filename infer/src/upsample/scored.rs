@@ -18,11 +18,18 @@ impl ScoreScale {
         let others = scores.iter().enumerate().filter(|(class, _)| *class != label);
         let next = others.fold(f32::NEG_INFINITY, |next, (_, &score)| next.max(score));
         match self.kind {
+            // The logarithm of one probability beside a threshold, not beside that of its rest.
+            ScoreKind::LogProbabilities if self.bias != 0.0 => {
+                let log = scores.get(1).copied().unwrap_or(f32::NEG_INFINITY).min(0.0);
+                let rest = -log.exp_m1();
+                let (share, lead) = (log.exp(), log - rest.ln());
+                if label == 1 { (share, lead) } else { (rest, -lead) }
+            }
             ScoreKind::Probabilities => {
                 let lead = if next > 0.0 { (own / next).ln() } else { f32::INFINITY };
                 (own.clamp(0.0, 1.0), if own > 0.0 { lead } else { 0.0 })
             }
-            ScoreKind::Logits | ScoreKind::LogProbabilities => {
+            ScoreKind::Logits | ScoreKind::LogProbabilities | ScoreKind::Unscaled => {
                 let sum: f32 = scores.iter().map(|score| (score - own).exp()).sum();
                 (1.0 / sum, own - next)
             }
@@ -128,5 +135,14 @@ mod tests {
         assert_eq!(found.labels, ndarray::arr2(&[[0, 1]]));
         let expected = [0.5, 1.0 / (1.0 + (-3.0_f32).exp())].map(|p| (255.0 * p + 0.5) as u8);
         assert_eq!(found.confidence, Some(ndarray::arr2(&[expected])));
+        // The logarithms of 0.1, 0.6 and 1 beside that of a half.
+        let half = -std::f32::consts::LN_2;
+        let one = ScoreScale { kind: ScoreKind::LogProbabilities, bias: half };
+        let planes = [half, half, half, 0.1_f32.ln(), 0.6_f32.ln(), 0.0];
+        let found = predicted(&planes, 2, one);
+        assert_eq!(found.labels, ndarray::arr2(&[[0, 1, 1]]));
+        assert_eq!(found.confidence, Some(ndarray::arr2(&[[230, 153, 255]])));
+        // ln 9 and ln 1.5 in steps of 1/16.
+        assert_eq!(found.margin, Some(ndarray::arr2(&[[35, 6, 255]])));
     }
 }

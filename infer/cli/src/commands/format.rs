@@ -151,17 +151,17 @@ impl OutputFormat {
 }
 
 impl OutputFormats {
-    /// The requested formats and those that they need. A model without logits has no confidence.
+    /// The requested formats and those that they need. A model may lack confidence, for a reason.
     pub(crate) fn new(
         requested: &[OutputFormat],
         min_confidence: f64,
-        has_logits: bool,
+        lacks_confidence: Option<&str>,
     ) -> anyhow::Result<Self> {
         let mut chosen: Vec<OutputFormat> = requested.to_vec();
         if requested.iter().any(|format| format.combined_file().is_some()) {
             chosen.push(OutputFormat::Ids);
         }
-        if requested.contains(&OutputFormat::LabelStudio) && has_logits {
+        if requested.contains(&OutputFormat::LabelStudio) && lacks_confidence.is_none() {
             chosen.push(OutputFormat::Confidence);
         }
         chosen.sort();
@@ -169,9 +169,9 @@ impl OutputFormats {
         let needs_logits = chosen.iter().find(|&&format| {
             format != OutputFormat::LabelStudio && format.outputs() != Outputs::default()
         });
-        match needs_logits.filter(|_| !has_logits) {
-            Some(format) => anyhow::bail!(
-                "this model gives labels without logits, so it has no confidence; leave out --format {}",
+        match needs_logits.zip(lacks_confidence) {
+            Some((format, reason)) => anyhow::bail!(
+                "{reason}, so it has no confidence; leave out --format {}",
                 format.name()
             ),
             None => Ok(Self { chosen, min_confidence, ..Self::none() }),
@@ -449,7 +449,7 @@ mod tests {
         let formats = OutputFormats::new(
             &[OutputFormat::LabelStudio, OutputFormat::Pseudo, OutputFormat::Pseudo],
             0.75,
-            true,
+            None,
         )
         .unwrap();
         let names: Vec<String> = formats.names().chain(formats.combined_names()).collect();
@@ -460,8 +460,9 @@ mod tests {
 
     #[test]
     fn a_model_without_logits_has_no_confidence() {
-        let of =
-            |format| OutputFormats::new(&[format], 0.9, false).map(|formats| formats.outputs());
+        let of = |format| {
+            OutputFormats::new(&[format], 0.9, Some("labels")).map(|formats| formats.outputs())
+        };
         assert!(of(OutputFormat::Margin).unwrap_err().to_string().contains("--format margin"));
         assert!(of(OutputFormat::Pseudo).is_err() && of(OutputFormat::Ids).is_ok());
         assert!(of(OutputFormat::LabelStudio).is_ok());

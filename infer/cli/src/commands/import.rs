@@ -51,7 +51,7 @@ pub(crate) struct ImportArgs {
     /// Order of the output's dimensions, such as nchw or nhwc [default: by its shape and by trial]
     #[arg(long, value_name = "ORDER", help_heading = "Output")]
     output_layout: Option<OutputLayout>,
-    /// Meaning of the scores: logits, log-probabilities or probabilities [default: by trial]
+    /// Meaning of the scores: logits, log-probabilities, probabilities or unscaled [default: by trial]
     #[arg(long, value_name = "KIND", help_heading = "Output")]
     scores: Option<ScoreKind>,
     /// Score of one channel above which a pixel is of class 1 [default: that of one half]
@@ -60,16 +60,16 @@ pub(crate) struct ImportArgs {
     /// Values of labels: positions or ids of the classes, or a value for each [default: by trial]
     #[arg(long, value_name = "positions|ids|V,V,…", value_parser = parse_label_values, help_heading = "Output")]
     label_values: Option<LabelChoice>,
-    /// Channel order of the input
-    #[arg(long, value_parser = channel_orders(), default_value = "rgb", help_heading = "Preprocessing")]
-    order: ChannelOrder,
+    /// Channel order of the input [default: that of preprocessor_config.json, else rgb]
+    #[arg(long, value_parser = channel_orders(), help_heading = "Preprocessing")]
+    order: Option<ChannelOrder>,
     /// Normalization of float inputs
     #[arg(long, value_enum, conflicts_with_all = ["mean", "std", "scale"], help_heading = "Preprocessing")]
     normalization: Option<NormalizationPreset>,
-    /// Mean of red, green and blue: a byte becomes (byte / SCALE - MEAN) / STD
+    /// Mean of red, green and blue, or one for all: a byte becomes (byte / SCALE - MEAN) / STD
     #[arg(long, value_name = "R,G,B", value_parser = parse_rgb, requires = "std", help_heading = "Preprocessing")]
     mean: Option<[f32; 3]>,
-    /// Standard deviation of red, green and blue, in units of the mean
+    /// Standard deviation of red, green and blue, or one for all, in units of the mean
     #[arg(long, value_name = "R,G,B", value_parser = parse_rgb, requires = "mean", help_heading = "Preprocessing")]
     std: Option<[f32; 3]>,
     /// Divisor of bytes: 255 for means from 0 to 1, 1 for means from 0 to 255
@@ -250,12 +250,17 @@ fn channel_orders() -> impl TypedValueParser<Value = ChannelOrder> {
     })
 }
 
-/// Parses three numbers such as `0.485,0.456,0.406`.
+/// Parses three numbers such as `0.485,0.456,0.406`, or one for all channels.
 fn parse_rgb(text: &str) -> Result<[f32; 3], String> {
     let numbers: Option<Vec<f32>> =
         text.split(',').map(|number| number.trim().parse().ok()).collect();
-    let numbers = numbers.and_then(|numbers| numbers.try_into().ok());
-    numbers.ok_or_else(|| "write three numbers, such as 0.485,0.456,0.406".to_owned())
+    let numbers = numbers.and_then(|numbers| match numbers[..] {
+        [one] => Some([one; 3]),
+        [red, green, blue] => Some([red, green, blue]),
+        _ => None,
+    });
+    numbers
+        .ok_or_else(|| "write three numbers, such as 0.485,0.456,0.406, or one for all".to_owned())
 }
 
 fn parse_finite(text: &str) -> Result<f32, String> {

@@ -334,7 +334,7 @@ impl LabelArgs {
             "--pseudo-confidence is {share}; write a share from 0 to 1"
         );
         let mut formats =
-            OutputFormats::new(&self.format, share, pipeline.segmenter().has_logits())?;
+            OutputFormats::new(&self.format, share, pipeline.segmenter().lacks_confidence())?;
         formats.names.keep_ending = self.keep_ending;
         formats.annotations = self.annotations.clone();
         formats.check(&pipeline.segmenter().model().classes)?;

@@ -3,7 +3,7 @@
 
 use image::RgbImage;
 use protoseg_models::bundle::Manifest;
-use protoseg_models::interface::OutputLayout;
+use protoseg_models::interface::{OutputLayout, ScoreKind};
 
 use crate::common::{ProgramOutput, TestDir, answer, expect, fixture, stripe_labels, stripes};
 use crate::import::{import, imported, label, labels, noise, test_dir};
@@ -114,6 +114,15 @@ fn files_that_are_no_segmentation_models_are_refused_with_the_way_out() {
     let dir = test_dir("queries");
     let parts = ["masks of 6 queries", "softmax(-1)[..., :-1]", "masks.sigmoid()"];
     expect("queries", &import(&dir, "queries", UNIT), 2, &parts);
+    for name in ["yolo", "yolo-task"] {
+        let dir = test_dir(name);
+        let lines: String = (0..32).map(|id| format!("{id} c{id}\n")).collect();
+        std::fs::write(dir.at("in/classes.txt"), lines).unwrap();
+        let parts =
+            ["`output0` of shape [1, 68,", "32 prototypes of masks", "semantic segmentation"];
+        expect(name, &import(&dir, name, UNIT), 2, &parts);
+        assert!(!dir.at("imported").exists());
+    }
     let dir = test_dir("colored");
     let parts = ["3 colors alone", "before they are colored", "--scores logits"];
     expect("colored", &import(&dir, "colored", UNIT), 2, &parts);
@@ -144,6 +153,47 @@ fn files_that_are_no_segmentation_models_are_refused_with_the_way_out() {
     let dir = test_dir("constant");
     let given = import(&dir, "constant", UNIT);
     assert!(given.status == 0 && given.stdout.contains("the same scores"), "{given:?}");
+}
+
+#[test]
+fn scores_that_tell_no_confidence_are_asked_about_or_marked() {
+    let with_red = |name: &str, options: &str| {
+        let dir = test_dir(name);
+        std::fs::write(dir.at("in/classes.txt"), "0 other\n1 red\n").unwrap();
+        let given = import(&dir, name, format!("{UNIT} {options}").trim_end());
+        (dir, given)
+    };
+    let ramp = RgbImage::from_fn(256, 4, |x, _| image::Rgb([x as u8, 9, 9]));
+    for name in ["binary-255", "soft-mask"] {
+        let (dir, given) = with_red(name, "--threshold 127.5");
+        assert_eq!(given.status, 0, "{name}: {given:?}");
+        assert!(given.stdout.contains("never below 0: the labels follow --threshold"), "{given:?}");
+        assert!(given.stdout.contains("scores are unscaled"), "{given:?}");
+        let found = labels(&dir, &ramp, "");
+        assert!(found.iter().enumerate().all(|(x, label)| *label == u8::from(x % 256 >= 128)));
+        for format in ["confidence", "margin", "pseudo"] {
+            let given = label(&dir, &ramp, &format!("--format ids,{format}"));
+            let flag = format!("--format {format}");
+            expect(name, &given, 2, &["neither logits nor probabilities", flag.as_str()]);
+        }
+        assert_eq!(label(&dir, &ramp, "--format labelstudio").status, 0);
+        assert_eq!(answer(&mut dir.command("check imported")).status, 0);
+        let kind = manifest(&dir).files[0].adapter.clone().unwrap().interface.scores;
+        assert_eq!(kind, ScoreKind::Unscaled);
+    }
+    let (_, given) = with_red("binary-255", "");
+    expect("255", &given, 2, &["never below 0", "--threshold"]);
+    let (_, given) = with_red("binary-255", "--scores unscaled");
+    expect("no half", &given, 2, &["--scores unscaled", "add --threshold"]);
+    let (_, given) = with_red("binary-negative", "");
+    let parts = ["never above 0", "--scores log-probabilities", "--scores logits"];
+    expect("negative", &given, 2, &parts);
+    let (dir, given) = with_red("binary-negative", "--threshold -1.5");
+    assert!(given.stdout.contains("never above 0: the labels follow --threshold"), "{given:?}");
+    let found = labels(&dir, &ramp, "");
+    assert!(found.iter().enumerate().all(|(x, label)| *label == u8::from(x % 256 >= 128)));
+    let (_, given) = with_red("binary-log-sigmoid", "");
+    assert!(given.stdout.contains("scores are log-probabilities"), "{given:?}");
 }
 
 #[test]

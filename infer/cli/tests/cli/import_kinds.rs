@@ -140,6 +140,8 @@ fn one_channel_is_two_classes_at_a_threshold() {
     for (name, options, first) in [
         ("binary-logit", UNIT, 128),
         ("binary-sigmoid", UNIT, 128),
+        ("binary-log-sigmoid", UNIT, 128),
+        ("binary-log-sigmoid", "--normalization unit --threshold -2.578891", 96),
         ("binary-logit", "--normalization unit --threshold -2.5", 96),
         ("binary-sigmoid", "--normalization unit --threshold 0.0758581", 96),
     ] {

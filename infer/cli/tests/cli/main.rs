@@ -43,6 +43,8 @@ mod grpc;
 #[cfg(test)]
 mod import;
 #[cfg(test)]
+mod import_configs;
+#[cfg(test)]
 mod import_doubts;
 #[cfg(test)]
 mod import_kinds;
