@@ -1,8 +1,10 @@
 //! Scores a model on labeled images.
 
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use image::RgbImage;
+use protoseg_images::label_mapping::{ClassOrigin, LabelMapping};
 use protoseg_images::labeled::LabeledDataset;
 use protoseg_models::bundle::Model;
 use protoseg_models::classes::{Class, ClassTable};
@@ -16,21 +18,43 @@ use crate::pipeline::{
 use crate::upsample::{Prediction, into_vec};
 
 /// Refuses a data set whose classes differ from the model's: train ids would mean different things.
-pub fn ensure_same_classes(model: &Model, data: &ClassTable) -> Result<(), CheckError> {
+pub fn ensure_same_classes(model: &Model, set: &LabeledDataset) -> Result<(), CheckError> {
     let names = |table: &ClassTable| {
         table.classes().iter().map(|class: &Class| class.name.clone()).collect::<Vec<_>>()
     };
     let known = names(&model.classes);
-    let found = names(data);
+    let found = names(&set.classes());
     if known == found {
         return Ok(());
     }
-    Err(CheckError::Invalid(format!(
-        "the model `{}` has the classes {}; the data set has {}: a score would mean nothing",
-        model.name,
-        known.join(", "),
-        found.join(", ")
-    )))
+    let (own, other) = (known.join(", "), found.join(", "));
+    let file = match set.mapping().map(LabelMapping::origin) {
+        Some(ClassOrigin::File(path)) => Some(path),
+        _ => None,
+    };
+    let place = file.map_or_else(|| "the data set".to_owned(), |path| path.display().to_string());
+    let is_same = |name: &String| known.contains(name);
+    let is_reordered = found.len() == known.len() && found.iter().all(is_same);
+    Err(CheckError::Invalid(match file.filter(|_| is_reordered) {
+        Some(path) => {
+            let root = path.parent().filter(|root| !root.as_os_str().is_empty());
+            let root = root.unwrap_or(Path::new("."));
+            let lines: Vec<String> =
+                (0..).zip(&known).map(|(id, name): (usize, _)| format!("`{id} {name}`")).collect();
+            format!(
+                "the model `{}` has the classes {own}; {place} has them in another order, {other}: a score \
+                 would mean nothing; `protoseg convert {} --classes FILE --out NEW` gives the data the \
+                 model's order, where FILE has the lines {}",
+                model.name,
+                root.display(),
+                lines.join(", ")
+            )
+        }
+        None => format!(
+            "the model `{}` has the classes {own}; {place} has {other}: a score would mean nothing",
+            model.name
+        ),
+    }))
 }
 
 /// Sees each image with its truth and its labels, `[height, width]`.

@@ -16,7 +16,7 @@ use protoseg_train::run::ablate::{self, AblationAxis};
 use protoseg_train::run::fit::fit;
 use protoseg_train::run::init::init;
 use protoseg_train::run::stop::{StopMonitor, StopReason};
-use protoseg_train::run::{RunOptions, RunOutcome, Score, environment, recalibrate};
+use protoseg_train::run::{NothingBegun, RunOptions, RunOutcome, Score, environment, recalibrate};
 use protoseg_train::{accept, pretrained};
 use tch::Device;
 
@@ -172,7 +172,8 @@ fn main() -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             eprintln!("error: {}", error_chain(error.as_ref()).lines().next().unwrap_or_default());
-            ExitCode::from(if error.is::<Usage>() || error.is::<ArchError>() { 2 } else { 1 })
+            let is_begun = !error.is::<Usage>() && !error.is::<NothingBegun>();
+            ExitCode::from(if is_begun && !error.is::<ArchError>() { 1 } else { 2 })
         }
     }
 }

@@ -343,7 +343,7 @@ fn score(
     set: &LabeledDataset,
 ) -> anyhow::Result<Option<f64>> {
     let mut pipeline = Pipeline::open(bundle, config, Some(set.count()))?;
-    evaluate::ensure_same_classes(pipeline.segmenter().model(), &set.classes())?;
+    evaluate::ensure_same_classes(pipeline.segmenter().model(), set)?;
     let (confusion, _) =
         evaluate::score(&mut pipeline, set, MAX_PIXELS, false, &|_, _, _, _| (), &|_| ())?;
     Ok(confusion.scores(&pipeline.segmenter().model().classes).mean_iou)

@@ -11,6 +11,7 @@ use crate::label_mapping::{
     ClassOrigin, MaskError, NAMED_WIDE, UnknownId, count, list_colors, most_frequent,
 };
 use crate::labeled::{LabeledDataset, LabeledImageError};
+use crate::palettes::PaletteCensus;
 
 /// Pixels of the masks of a dataset by their meaning.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -213,13 +214,34 @@ impl LabelFaults {
 }
 
 impl LabeledDataset {
+    /// Path of the mask of an image.
+    fn label(&self, index: usize) -> Option<&Path> {
+        match self {
+            Self::Files { samples, .. } => samples[index].label.as_deref(),
+            Self::Synthetic { .. } => None,
+        }
+    }
+
+    /// Returns the fault of masks whose palettes contradict each other, at the first image of this set
+    /// that has one of them.
+    pub fn palette_fault(&self, palettes: &PaletteCensus) -> Option<(usize, LabeledImageError)> {
+        let fault = palettes.contradiction(self.mapping()?.origin())?;
+        let MaskError::PalettesDiffer { path, first, .. } = &fault else { return None };
+        let is_named =
+            |index: &usize| self.label(*index).is_some_and(|label| label == path || label == first);
+        let index = (0..self.count()).find(is_named)?;
+        Some((index, fault.into()))
+    }
+
     /// Reads all masks and counts their pixels, or else returns all faults. Images are not read.
     pub fn label_census(&self, max_pixels: u64) -> Result<LabelCensus, LabelFaults> {
         let next = AtomicUsize::new(0);
-        let result = Mutex::new((LabelCensus::new(self), BTreeMap::new()));
+        let result =
+            Mutex::new((LabelCensus::new(self), BTreeMap::new(), PaletteCensus::default()));
         let work = || {
             let mut own = LabelCensus::new(self);
             let mut faults = BTreeMap::new();
+            let mut palettes = PaletteCensus::default();
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 if index >= self.count() {
@@ -228,6 +250,9 @@ impl LabeledDataset {
                 match self.read_labels(index, max_pixels) {
                     Ok(Some(mapped)) => {
                         own.add(&MaskCounts::new(&mapped.labels, Some(&mapped.ids), self));
+                        if let Some(path) = self.label(index) {
+                            palettes.add(&mapped.palette, path);
+                        }
                     }
                     Ok(None) => {}
                     Err(error) => {
@@ -239,6 +264,7 @@ impl LabeledDataset {
             let mut result = result.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             result.0.merge(&own);
             result.1.append(&mut faults);
+            result.2.merge(palettes);
         };
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         std::thread::scope(|scope| {
@@ -246,8 +272,9 @@ impl LabeledDataset {
                 scope.spawn(work);
             }
         });
-        let (census, faults) =
+        let (census, mut faults, palettes) =
             result.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        faults.extend(self.palette_fault(&palettes));
         if faults.is_empty() {
             return Ok(census);
         }
@@ -298,6 +325,8 @@ impl std::fmt::Display for LabelFaults {
         let mut ids: BTreeMap<u32, Occurrence> = BTreeMap::new();
         let mut per_class = None;
         let mut colors: HashMap<[u8; 3], Occurrence> = HashMap::new();
+        let mut uncolored: (Option<&ClassOrigin>, HashMap<[u8; 3], Occurrence>) =
+            Default::default();
         let mut palettes: Vec<&LabeledImageError> = Vec::new();
         let mut others: Vec<&LabeledImageError> = Vec::new();
         let mut source = None;
@@ -326,6 +355,12 @@ impl std::fmt::Display for LabelFaults {
                         colors.entry(color).or_default().add(pixels, path);
                     }
                 }
+                LabeledImageError::Mask(MaskError::NoColors { path, colors, origin }) => {
+                    uncolored.0.get_or_insert(origin);
+                    for &(color, pixels) in colors {
+                        uncolored.1.entry(color).or_default().add(pixels, path);
+                    }
+                }
                 LabeledImageError::Mask(MaskError::Palette { .. }) => palettes.push(fault),
                 _ => others.push(fault),
             }
@@ -334,6 +369,13 @@ impl std::fmt::Display for LabelFaults {
         if let Some((origin, void)) = source {
             parts.extend(self.ids_text(&ids, per_class, origin));
             parts.extend(colors_text(&colors, origin, void));
+        }
+        if let (Some(origin), colors) = &uncolored {
+            parts.push(format!(
+                "the masks hold the colors {}, and {origin} gives no class a color; write `id name red \
+                 green blue` on its lines, or save the masks as ids in gray PNG",
+                occurrences(colors).1
+            ));
         }
         if let Some(first) = palettes.first() {
             parts.push(format!("{first}; so in {} of {} masks", palettes.len(), self.masks));
@@ -379,17 +421,23 @@ impl LabelFaults {
     }
 }
 
+/// Colors with their pixels, the most frequent first, and the text that lists them.
+fn occurrences(colors: &HashMap<[u8; 3], Occurrence>) -> (Vec<([u8; 3], u64)>, String) {
+    let sorted =
+        most_frequent(colors.iter().map(|(color, found)| (*color, found.pixels)).collect());
+    let text = |color: &[u8; 3]| colors.get(color).map_or_else(String::new, Occurrence::text);
+    let listed = list_colors(sorted.iter().map(|(color, _)| (*color, text(color))));
+    (sorted, listed)
+}
+
 fn colors_text(
     colors: &HashMap<[u8; 3], Occurrence>,
     origin: &ClassOrigin,
     void: u8,
 ) -> Option<String> {
-    let sorted =
-        most_frequent(colors.iter().map(|(color, found)| (*color, found.pixels)).collect());
+    let (sorted, listed) = occurrences(colors);
     sorted.first()?;
     let unknown: Vec<[u8; 3]> = sorted.iter().map(|(color, _)| *color).collect();
-    let text = |color: &[u8; 3]| colors.get(color).map_or_else(String::new, Occurrence::text);
-    let listed = list_colors(sorted.iter().map(|(color, _)| (*color, text(color))));
     let way = origin.way_out_of_colors(&unknown, void);
     let word = if sorted.len() == 1 { "color" } else { "colors" };
     let are = if sorted.len() == 1 {

@@ -61,6 +61,13 @@ pub enum LabelMapError {
         path.display()
     )]
     Transparent { path: PathBuf, pixels: usize },
+    /// Several pages or frames, of which each could be the mask.
+    #[error(
+        "{} holds {count} {unit} of full size, and a mask is one: save the right one alone, or, where \
+         each is one class, each in a file of its own for `protoseg convert`",
+        path.display()
+    )]
+    Several { path: PathBuf, count: usize, unit: &'static str },
     /// A folder, a pipe or a device.
     #[error("{} is not a file", .0.display())]
     NotAFile(PathBuf),

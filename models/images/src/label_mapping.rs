@@ -8,6 +8,7 @@ use protoseg_models::classes::{ClassFile, IGNORE_INDEX, voc_color};
 
 use crate::label_map::LabelMapError;
 use crate::mask::{Mask, MaskSamples};
+use crate::palettes::{self, DrawnIndex};
 
 /// CVAT's list of classes and colors.
 pub(crate) const CVAT_LEGEND: &str = "labelmap.txt";
@@ -64,13 +65,13 @@ pub enum MaskError {
     /// Colors that are neither those of classes nor ignored, all of them, the most frequent first.
     #[error("{}: {}", path.display(), unknown_colors(colors, *void, origin))]
     Colors { path: PathBuf, colors: Vec<([u8; 3], u64)>, void: u8, origin: ClassOrigin },
-    /// Colors, while the classes have none.
+    /// Colors, while the classes have none; all of them, the most frequent first.
     #[error(
-        "{} holds colors, and {origin} gives no class a color; write `id name red green blue` on \
-         its lines, or save the masks as ids in gray PNG",
-        path.display()
+        "{} holds the colors {}, and {origin} gives no class a color; write `id name red green blue` \
+         on its lines, or save the masks as ids in gray PNG",
+        path.display(), list_colors(colors.iter().map(|&(color, pixels)| (color, count(pixels))))
     )]
-    NoColors { path: PathBuf, origin: ClassOrigin },
+    NoColors { path: PathBuf, colors: Vec<([u8; 3], u64)>, origin: ClassOrigin },
     /// A color of two classes.
     #[error(
         "{}: the color {} is that of `{first}` and of `{second}` in {origin}; give each its own",
@@ -99,6 +100,22 @@ pub enum MaskError {
         own_color: [u8; 3],
         origin: ClassOrigin,
     },
+    /// Palettes that draw one color under several indices, while the classes have no colors.
+    #[error(
+        "{}: the color {} is the index {index} here and {first_index} in {}: the palettes differ, and \
+         {origin} gives no class a color, so that neither says which class it is; write `id name red \
+         green blue` on its lines and save the masks as RGB, whose colors then decide, or save them as \
+         gray PNG if the indices are right",
+        path.display(), rgb(*color), first.display()
+    )]
+    PalettesDiffer {
+        path: PathBuf,
+        index: u8,
+        first: PathBuf,
+        first_index: u8,
+        color: [u8; 3],
+        origin: ClassOrigin,
+    },
     /// Train ids of other classes.
     #[error(
         "{} holds the train ids of the classes {}, which are not those of {origin}; use the files of \
@@ -118,6 +135,9 @@ pub struct MappedLabels {
     pub labels: Vec<u8>,
     /// Pixels of each id in the file; all 0 for colors.
     pub ids: Box<[u64; 256]>,
+    /// Indices in use with their colors, where a file of classes without colors leaves it open what
+    /// these mean.
+    pub palette: Vec<DrawnIndex>,
 }
 
 impl std::fmt::Display for ClassOrigin {
@@ -219,7 +239,14 @@ impl ClassOrigin {
                     path.display()
                 )
             }
-            _ => self.way_out(&color_line(colors.first().copied().unwrap_or_default(), void)),
+            _ => match colors {
+                [color] => self.way_out(&color_line(*color, void)),
+                [color, rest @ ..] if rest.len() < NAMED => {
+                    let line = color_line(*color, void);
+                    self.way_out(&format!("{line}` and one for each other color, or `* ignore"))
+                }
+                _ => format!("{} (it ignores every color of no class)", self.way_out("* ignore")),
+            },
         }
     }
 }
@@ -344,7 +371,7 @@ impl LabelMapping {
                         own.get(usize::from(label)).map_or(IGNORE_INDEX, |class| class.source_id);
                     ids[usize::from(id)] += 1;
                 }
-                Ok(MappedLabels { labels, ids })
+                Ok(MappedLabels { labels, ids, palette: Vec::new() })
             }
             _ => {
                 let origin = self.origin.clone();
@@ -368,7 +395,7 @@ impl LabelMapping {
         for label in &mut labels {
             *label = table[usize::from(*label)];
         }
-        Ok(MappedLabels { labels, ids })
+        Ok(MappedLabels { labels, ids, palette: Vec::new() })
     }
 
     /// The error of ids, of which some have no meaning.
@@ -415,7 +442,12 @@ impl LabelMapping {
         let known = |index: u8| self.train_ids[usize::from(index)].is_some();
         let all_drawn = used.iter().all(|&index| meaning(index).is_some());
         if !self.is_drawn_in(palette, used.len(), all_drawn) {
-            return self.map_ids(indices, width, path);
+            let mapped = self.map_ids(indices, width, path)?;
+            let is_open = matches!(self.origin, ClassOrigin::File(_))
+                && !self.classes.given_colors.contains(&true)
+                && !is_generic(palette);
+            let palette = if is_open { palettes::drawn(&used, palette) } else { Vec::new() };
+            return Ok(MappedLabels { palette, ..mapped });
         }
         if all_drawn && !used.iter().all(|&index| known(index)) {
             // The indices have no meaning, and the colors have one.
@@ -476,7 +508,11 @@ impl LabelMapping {
                 let ids = pixels.iter().map(|[red, ..]| *red).collect();
                 return self.map_ids(ids, width, &path);
             }
-            return Err(MaskError::NoColors { path, origin });
+            let mut colors: HashMap<[u8; 3], u64> = HashMap::new();
+            for &color in pixels {
+                *colors.entry(color).or_default() += 1;
+            }
+            return Err(MaskError::NoColors { path, colors: most_frequent(colors), origin });
         }
         let mut unknown: HashMap<[u8; 3], u64> = HashMap::new();
         let mut last: Option<([u8; 3], u8)> = None;
@@ -498,6 +534,10 @@ impl LabelMapping {
                     let (first, second) = (name.clone(), second.clone());
                     return Err(MaskError::SharedColor { path, color, first, second, origin });
                 }
+                None if self.classes.ignores_rest => {
+                    last = Some((color, IGNORE_INDEX));
+                    labels.push(IGNORE_INDEX);
+                }
                 None => {
                     *unknown.entry(color).or_default() += 1;
                     labels.push(IGNORE_INDEX);
@@ -505,7 +545,8 @@ impl LabelMapping {
             }
         }
         if unknown.is_empty() {
-            return Ok(MappedLabels { labels, ids: Box::new([0; 256]) });
+            let ids = Box::new([0; 256]);
+            return Ok(MappedLabels { labels, ids, palette: Vec::new() });
         }
         let void = self.classes.table.void_id();
         Err(MaskError::Colors { path, colors: most_frequent(unknown), void, origin })

@@ -15,6 +15,7 @@ use crate::image_file::{ImageFile, ImageFileError, NotedImage, swaps_sides};
 use crate::label_map::LabelMap;
 use crate::label_mapping::{LabelMapping, MappedLabels, MaskError};
 use crate::notes::NoteCollector;
+use crate::palettes::DrawnIndex;
 use crate::scan::Scanner;
 
 /// An image with its ground truth.
@@ -26,6 +27,8 @@ pub struct LabeledImage {
     pub truth: Vec<u8>,
     /// Pixels of each id in the label file, all 0 for colors; `None` without a file.
     pub ids: Option<Box<[u64; 256]>>,
+    /// Indices of the label file with their colors, as in [`MappedLabels`].
+    pub palette: Vec<DrawnIndex>,
 }
 
 impl LabeledImage {
@@ -266,7 +269,8 @@ impl LabeledDataset {
             }
             Self::Synthetic { .. } => {
                 let labels = self.read(index, max_pixels)?.truth;
-                Ok(Some(MappedLabels { labels, ids: Box::new([0; 256]) }))
+                let ids = Box::new([0; 256]);
+                Ok(Some(MappedLabels { labels, ids, palette: Vec::new() }))
             }
         }
     }
@@ -306,7 +310,7 @@ impl LabeledDataset {
                     let scene = render_scene(*seed, first + index as u64, *height, *width);
                     let image = RgbImage::from_raw(*width as u32, *height as u32, scene.image);
                     let image = image.unwrap_or_default();
-                    Ok(LabeledImage { image, truth: scene.labels, ids: None })
+                    Ok(LabeledImage { image, truth: scene.labels, ids: None, palette: Vec::new() })
                 };
                 Ok(((height * width) as u64, Box::new(render)))
             }
@@ -326,9 +330,10 @@ fn decode(
     let name = sample.image.display().to_string();
     notes.add(&name, &seen);
     let Some(path) = &sample.label else {
-        return Ok(LabeledImage { truth: vec![255; image.len() / 3], image, ids: None });
+        let truth = vec![255; image.len() / 3];
+        return Ok(LabeledImage { truth, image, ids: None, palette: Vec::new() });
     };
-    let ([height, width], MappedLabels { labels, ids }) = ids.read(path, max_pixels)?;
+    let ([height, width], MappedLabels { labels, ids, palette }) = ids.read(path, max_pixels)?;
     let mut map = LabelMap { height, width, labels };
     let image_size = [image.height() as usize, image.width() as usize];
     if seen.is_turned {
@@ -346,7 +351,7 @@ fn decode(
         let (image, label) = (sample.image.clone(), path.clone());
         return Err(DatasetError::Size { image, image_size, label, label_size }.into());
     }
-    Ok(LabeledImage { image, truth: map.labels, ids: Some(ids) })
+    Ok(LabeledImage { image, truth: map.labels, ids: Some(ids), palette })
 }
 
 /// Turns a mask that was made for the pixels as stored like its image.

@@ -33,6 +33,7 @@ pub mod list;
 pub mod mask;
 pub mod notes;
 pub mod overlap;
+pub mod palettes;
 mod samples;
 pub mod scan;
 #[doc(hidden)]

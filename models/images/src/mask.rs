@@ -7,7 +7,7 @@ mod tiff;
 use std::io::Cursor;
 use std::path::Path;
 
-use image::{DynamicImage, ImageDecoder};
+use image::{DynamicImage, ImageDecoder, ImageFormat};
 use protoseg_models::errors::FileError;
 
 use crate::animation;
@@ -123,6 +123,18 @@ impl MaskFile<'_> {
         LabelMapError::Kind { path: self.path.into(), found: found.into() }
     }
 
+    fn pages(self, count: usize) -> LabelMapError {
+        LabelMapError::Several { path: self.path.into(), count, unit: "pages" }
+    }
+
+    /// Refuses an animation, of which one frame alone would be read.
+    fn check_frames(self, bytes: &[u8], format: ImageFormat) -> Result<(), LabelMapError> {
+        match animation::frames(bytes, format) {
+            0 | 1 => Ok(()),
+            count => Err(LabelMapError::Several { path: self.path.into(), count, unit: "frames" }),
+        }
+    }
+
     fn mask(self, [height, width]: [usize; 2], samples: MaskSamples) -> Mask {
         Mask { height, width, samples, train_ids_of: None }
     }
@@ -192,6 +204,7 @@ pub(crate) fn unpack(packed: &[u8], width: usize, bits: usize) -> Vec<u8> {
 
 fn read_webp(file: MaskFile<'_>, bytes: &[u8]) -> Result<Mask, LabelMapError> {
     let path = file.path;
+    file.check_frames(bytes, ImageFormat::WebP)?;
     if !webp_is_lossless(bytes) {
         return Err(LabelMapError::Lossy { path: path.into(), format: "lossy WebP" });
     }

@@ -135,6 +135,12 @@ impl TiffPage {
     }
 }
 
+/// Returns the place in the file, from 0, of the only page of full size, or else the number of pages
+/// of which each could be meant.
+pub(crate) fn only_page(file: &[u8], layout: Layout) -> Result<usize, usize> {
+    directory::only_page(&file, layout)
+}
+
 /// Reads what the photometric interpretation and its companions say of the bands.
 fn pixel_format(
     file: &dyn ByteSource,

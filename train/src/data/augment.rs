@@ -199,6 +199,7 @@ mod tests {
             image: image::RgbImage::from_raw(width as u32, height as u32, pixels).unwrap(),
             truth: (0..height * width).map(|index| (index % 7) as u8).collect(),
             ids: None,
+            palette: Vec::new(),
         }
     }
 

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result};
 use protoseg_images::label_census::LabelCensus;
 use protoseg_images::labeled::LabeledDataset;
+use protoseg_images::palettes::PaletteCensus;
 use protoseg_models::atomic;
 use rayon::prelude::*;
 
@@ -123,7 +124,13 @@ impl Census {
         say: impl Fn(&str),
     ) -> Result<Self> {
         let remembered = Remembered::read(options.out, &lists.labeled);
-        let mut reader = Reader { remembered, options, entries: Vec::new(), broken: Vec::new() };
+        let mut reader = Reader {
+            remembered,
+            options,
+            entries: Vec::new(),
+            broken: Vec::new(),
+            palettes: PaletteCensus::default(),
+        };
         let found = reader.read_all(lists, progress);
         let mut warnings = lists.warnings();
         let Reader { remembered, entries, broken, .. } = reader;
@@ -163,6 +170,8 @@ struct Reader<'a> {
     options: &'a CensusOptions<'a>,
     entries: Vec<Entry>,
     broken: Vec<BrokenFile>,
+    /// Palettes of the masks of all lists: those of validation must not differ from those of training.
+    palettes: PaletteCensus,
 }
 
 impl Reader<'_> {
@@ -220,15 +229,15 @@ impl Reader<'_> {
                     if let Some(counts) = entry.counts() {
                         labels.add(&counts);
                     }
+                    if let Some(label) = &entry.label {
+                        self.palettes.add(&entry.palette, &label.0);
+                    }
                     if !synthetic {
                         self.entries.push(entry);
                     }
                 }
                 Some(Looked::Broken(errors)) => {
-                    let image = match set {
-                        LabeledDataset::Files { samples, .. } => samples[index].image.clone(),
-                        LabeledDataset::Synthetic { .. } => set.name(index).into(),
-                    };
+                    let image = image_path(set, index);
                     self.broken.extend(errors.into_iter().map(|error| BrokenFile {
                         list,
                         index,
@@ -239,8 +248,21 @@ impl Reader<'_> {
             }
         }
         interrupt.check()?;
+        if let Some((index, error)) = set.palette_fault(&self.palettes) {
+            // Said once.
+            self.palettes = PaletteCensus::default();
+            let image = image_path(set, index);
+            self.broken.push(BrokenFile { list, index, image, error });
+        }
         facts.labels = (!synthetic).then_some(labels);
         Ok(facts)
+    }
+}
+
+fn image_path(set: &LabeledDataset, index: usize) -> PathBuf {
+    match set {
+        LabeledDataset::Files { samples, .. } => samples[index].image.clone(),
+        LabeledDataset::Synthetic { .. } => set.name(index).into(),
     }
 }
 

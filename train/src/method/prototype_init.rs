@@ -281,12 +281,14 @@ mod tests {
     #[test]
     fn places_have_the_label_of_their_nearest_pixel() {
         let truth: Vec<u8> = (0..12 * 8).map(|pixel| u8::from(pixel % 12 >= 6)).collect();
-        let sample = LabeledImage { image: RgbImage::new(12, 8), truth, ids: None };
+        let sample =
+            LabeledImage { image: RgbImage::new(12, 8), truth, ids: None, palette: Vec::new() };
         let grid = |align_corners| LogitGrid { stride: 4, encoder_stride: 4, align_corners };
         let half = places(grid(false), &sample, 2);
         assert_eq!(half, [vec![0, 3], vec![1, 2, 4, 5]]);
         let truth: Vec<u8> = (0..9 * 9).map(|pixel| u8::from(pixel % 9 >= 4)).collect();
-        let sample = LabeledImage { image: RgbImage::new(9, 9), truth, ids: None };
+        let sample =
+            LabeledImage { image: RgbImage::new(9, 9), truth, ids: None, palette: Vec::new() };
         let aligned = places(grid(true), &sample, 2);
         assert_eq!(aligned, [vec![0, 3, 6], vec![1, 2, 4, 5, 7, 8]]);
     }

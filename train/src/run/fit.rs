@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use protoseg_models::arch::Arch;
 use protoseg_models::atomic;
 use protoseg_models::graph::Graph;
@@ -26,13 +26,13 @@ use crate::progress::{self, Progress};
 use crate::run::finish::unless_interrupted;
 use crate::run::folder::{check_output_dir, lock};
 use crate::run::log::RunLog;
-use crate::run::memory::{self, Phase, explain_out_of_memory, in_phase};
+use crate::run::memory::{self, OutOfMemory, Phase, explain_out_of_memory, in_phase};
 use crate::run::plan::{self, PlannedImages};
 use crate::run::provenance;
 use crate::run::state::{self, RunState};
 use crate::run::stop::StopReason;
 use crate::run::warmup_end::WarmupEnd;
-use crate::run::{RunOptions, RunOutcome};
+use crate::run::{NothingBegun, RunOptions, RunOutcome};
 use crate::{net, pretrained};
 
 /// Folder of a frozen encoder's outputs.
@@ -60,34 +60,11 @@ pub(super) struct Trainer<'a> {
 /// Trains as configured and writes `checkpoint/`, `best/`, `state/`, `config.toml`, `run.json`, `log.jsonl`,
 /// `tensorboard/` and `report.html`.
 pub fn fit(config: &Config, options: &RunOptions) -> Result<RunOutcome> {
-    let mut lists = Lists::open(config)?;
-    let arch = config.arch(lists.classes.count())?;
-    let graph = arch.graph();
-    graph.shapes(config.batch, config.crop, config.crop)?;
-    let geometry = Geometry::new(config, &lists.classes)?;
-    schedule(config, &lists)?;
-    let state_folder = options.out.join(state::FOLDER);
-    let resumed = options.resume.then(|| RunState::read(&state_folder, config)).transpose()?;
-    check_output_dir(options)?;
-    let taken =
-        in_phase(Phase::Reading, || take_census(config, options, &mut lists, resumed.as_ref()));
-    let Some(census) = unless_interrupted(taken)? else {
+    let Some(Prepared { lists, census, arch, geometry, learner, log, first, best }) =
+        prepare(config, options).map_err(nothing_begun)?
+    else {
         eprintln!("stopped while the images were read; another start reads the rest");
         return Ok(RunOutcome::Stopped(options.monitor.due().unwrap_or(StopReason::Step)));
-    };
-    let schedule = schedule(config, &lists)?;
-    let first = resumed.as_ref().map_or(0, |state| state.step);
-    let best = resumed.as_ref().and_then(|state| state.best);
-    let log = RunLog::new(first, schedule.steps)?;
-    let learner = match resumed {
-        Some(state) => {
-            check_resumable(&state, &state_folder, schedule, &lists)?;
-            state.restore(&state_folder, config, schedule, &graph, options.device)?
-        }
-        None => {
-            let weights = initial_weights(config, options, &graph, &log)?;
-            Learner::new(config, schedule, &graph, &weights, options.device)?
-        }
     };
     let learner = with_feature_cache(learner, options, &census)?;
     let mut trainer = Trainer {
@@ -107,6 +84,55 @@ pub fn fit(config: &Config, options: &RunOptions) -> Result<RunOutcome> {
     let outcome = explain_out_of_memory(trainer.train(first), Phase::Steps);
     trainer.log.finish();
     outcome
+}
+
+/// What a run has before its first step.
+struct Prepared<'a> {
+    lists: Lists,
+    census: Census,
+    arch: Arch,
+    geometry: Geometry,
+    learner: Learner<'a>,
+    log: RunLog,
+    /// Steps done.
+    first: u64,
+    best: Option<f64>,
+}
+
+/// Checks and reads everything that a run needs; `None` if that was interrupted.
+fn prepare<'a>(config: &'a Config, options: &RunOptions) -> Result<Option<Prepared<'a>>> {
+    let mut lists = Lists::open(config)?;
+    let arch = config.arch(lists.classes.count())?;
+    let graph = arch.graph();
+    graph.shapes(config.batch, config.crop, config.crop)?;
+    let geometry = Geometry::new(config, &lists.classes)?;
+    schedule(config, &lists)?;
+    let state_folder = options.out.join(state::FOLDER);
+    let resumed = options.resume.then(|| RunState::read(&state_folder, config)).transpose()?;
+    check_output_dir(options)?;
+    let taken =
+        in_phase(Phase::Reading, || take_census(config, options, &mut lists, resumed.as_ref()));
+    let Some(census) = unless_interrupted(taken)? else { return Ok(None) };
+    let schedule = schedule(config, &lists)?;
+    let first = resumed.as_ref().map_or(0, |state| state.step);
+    let best = resumed.as_ref().and_then(|state| state.best);
+    let log = RunLog::new(first, schedule.steps)?;
+    let learner = match resumed {
+        Some(state) => {
+            check_resumable(&state, &state_folder, schedule, &lists)?;
+            state.restore(&state_folder, config, schedule, &graph, options.device)?
+        }
+        None => {
+            let weights = initial_weights(config, options, &graph, &log)?;
+            Learner::new(config, schedule, &graph, &weights, options.device)?
+        }
+    };
+    Ok(Some(Prepared { lists, census, arch, geometry, learner, log, first, best }))
+}
+
+/// Memory that runs out says nothing about what was given.
+fn nothing_begun(error: Error) -> Error {
+    if error.is::<OutOfMemory>() { error } else { NothingBegun(error).into() }
 }
 
 /// Keeps outputs of a frozen encoder beside what has been read of the images, if images come again.
@@ -270,7 +296,7 @@ impl Trainer<'_> {
         if self.options.dry_run {
             return Ok(RunOutcome::Planned);
         }
-        let _lock = lock(self.options)?;
+        let _lock = lock(self.options).map_err(nothing_begun)?;
         self.open_folder(first)?;
         let batches =
             loader::start(caches.clone(), builder.clone(), first, self.options.loader_threads)?;
@@ -327,7 +353,7 @@ impl Trainer<'_> {
             protocol: self.protocol,
             interrupt: self.options.monitor.interrupt(),
         };
-        let labels = check_labels(self.config, self.lists, self.census)?;
+        let labels = check_labels(self.config, self.lists, self.census).map_err(nothing_begun)?;
         let measured = plan::measure_cost(&self.learner, &images);
         let Some(cost) = unless_interrupted(measured)? else {
             self.log.say("stopped before the first step");

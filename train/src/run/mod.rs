@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use protoseg_models::errors::error_chain;
 use protoseg_models::metrics::Metrics;
 use serde::{Deserialize, Serialize};
 use tch::Device;
@@ -50,6 +51,11 @@ pub struct RunOptions {
     pub loader_threads: usize,
     pub monitor: StopMonitor,
 }
+
+/// An error before the first step, after which nothing is begun; exit status 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", error_chain(.0.as_ref()))]
+pub struct NothingBegun(pub anyhow::Error);
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]

@@ -54,7 +54,7 @@ fn a_signal_during_calibration_keeps_the_weights_and_a_resume_goes_on_there() {
 
     let changed = [&settings[..], &["learning_rate=0.001"]].concat();
     let output = command(&run, &changed, &["--resume"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     let message = said(&output);
     assert!(
         message.contains("`learning_rate` was ") && message.contains("--init-from"),

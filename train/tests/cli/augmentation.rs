@@ -70,6 +70,6 @@ fn the_plan_says_how_crops_are_changed_and_unknown_classes_are_refused() {
         assert!(said.contains(words), "{words}: {said}");
     }
     let (status, said) = plan(&["flip_pairs=[[\"left\", \"rihgt\"]]"]);
-    assert_eq!(status, Some(1), "{said}");
+    assert_eq!(status, Some(2), "{said}");
     assert!(said.contains("`rihgt`") && said.contains("ground, left, right"), "{said}");
 }

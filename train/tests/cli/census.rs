@@ -43,7 +43,7 @@ fn all_broken_files_are_named_in_one_start() {
     fs::write(fixture.path("data/images/a.png"), "no image").unwrap();
     let output = train(&fixture, &[], &["--dry-run"]);
     let message = said(&output);
-    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert_eq!(output.status.code(), Some(2), "{message}");
     for file in ["images/a.png", "labels/a.png", "labels/c.png", "un/2.jpg", "un/5.jpg", "un/8.jpg"]
     {
         assert_eq!(message.matches(file).count(), 1, "{file}: {message}");
@@ -78,7 +78,7 @@ fn broken_unlabeled_images_are_left_out_on_request_also_after_a_resume() {
 fn a_second_start_reads_only_what_has_changed() {
     let fixture = with_unlabeled();
     let output = train(&fixture, &[], &["--dry-run"]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     let census = || fs::read_to_string(fixture.path("run/census.jsonl")).unwrap();
     // A header, and the good images of both lists.
     assert_eq!(census().lines().count(), 1 + 3 + 7);
@@ -108,6 +108,6 @@ fn validation_images_without_a_class_are_refused() {
     ignored.save(fixture.path("data/labels/c.png")).unwrap();
     fs::write(fixture.path("data/val.txt"), "images/c.png\n").unwrap();
     let output = fixture.train(&["validation=val.txt".to_owned()]);
-    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     assert!(said(&output).contains("no pixel of the validation images"), "{}", said(&output));
 }

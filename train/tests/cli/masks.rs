@@ -39,7 +39,7 @@ fn masks_of_0_and_255_are_refused_until_their_meaning_is_said() {
     let refused = plan("0 background\n1 crack\n", quarter, &[]);
     assert_says(
         &refused,
-        1,
+        2,
         &[
             "the class `crack` (id 1) has no labeled pixel",
             "25.0 % of the pixels are 255",
@@ -58,7 +58,7 @@ fn void_may_have_any_id_and_unknown_ids_are_all_named() {
     let unknown = plan("1 red\n2 green\n", thirds, &[]);
     assert_says(
         &unknown,
-        1,
+        2,
         &["0 (2301 pixels in 3 files)", "99 (3 pixels in 3 files)", "the line `0,99 ignore`"],
     );
     let ignored = plan("1 red\n2 green\n0,99 ignore\n", thirds, &[]);
@@ -92,7 +92,7 @@ fn colors_are_read_where_the_classes_have_them() {
         dry_run(&fixture, &[])
     };
     assert_says(&colored(false), 0, &["car   25.0 % ", "tree  75.0 % "]);
-    assert_says(&colored(true), 1, &["77,13,5 (3 pixels in 3 files)", "`255 ignore 77 13 5`"]);
+    assert_says(&colored(true), 2, &["77,13,5 (3 pixels in 3 files)", "`255 ignore 77 13 5`"]);
 }
 
 #[test]

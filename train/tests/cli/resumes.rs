@@ -19,7 +19,7 @@ fn a_missing_or_changed_part_of_the_state_is_refused_by_name() {
         spoil();
         let output = command(&path("run"), &settings, &["--resume"]).output().unwrap();
         fs::write(state(name), kept).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{name}: {}", said(&output));
+        assert_eq!(output.status.code(), Some(2), "{name}: {}", said(&output));
         parts
             .iter()
             .for_each(|part| assert!(said(&output).contains(part), "{name}: {}", said(&output)));
@@ -53,7 +53,7 @@ fn classes_and_lists_must_be_those_of_the_run() {
         assert!(first.status.success(), "{}", said(&first));
         fs::write(fixture.path("data").join(file), text).unwrap();
         let output = fixture.train_more(&settings, &["--resume"]);
-        assert_eq!(output.status.code(), Some(1), "{file}: {}", said(&output));
+        assert_eq!(output.status.code(), Some(2), "{file}: {}", said(&output));
         assert!(said(&output).contains("have changed since"), "{file}: {}", said(&output));
     }
 }
@@ -68,7 +68,7 @@ fn files_that_changed_since_the_run_began_are_noticed_and_may_be_accepted() {
     assert!(same.status.success(), "{}", said(&same));
     fixture.label("b", 64, 48, 8);
     let output = fixture.train_more(&settings, &["--resume"]);
-    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     for words in ["labels/b.png has changed since the run began", "--accept-changes"] {
         assert!(said(&output).contains(words), "{}", said(&output));
     }
@@ -98,7 +98,7 @@ fn a_folder_holds_one_run_at_a_time() {
     let output = command(&path("run"), &["steps=2", "warmup_steps=2"], &[]).output().unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(said(&output).contains("another process trains in"), "{}", said(&output));
 }
 
@@ -138,7 +138,7 @@ fn labels_that_are_ignored_everywhere_are_refused() {
         ignored.save(fixture.path(&format!("data/labels/{name}.png"))).unwrap();
     }
     let output = fixture.train(&[]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(
         said(&output).contains("no pixel of the labeled images has a class"),
         "{}",

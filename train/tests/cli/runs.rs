@@ -136,7 +136,7 @@ fn a_changed_configuration_is_named_and_refused() {
     )
     .output()
     .unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(said(&output).contains("`learning_rate` was 0.02, is 0.5"), "{}", said(&output));
 }
 

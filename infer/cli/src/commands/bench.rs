@@ -174,7 +174,7 @@ impl BenchArgs {
             let labeled = LabeledImages { set: self.data.open()?, name: self.data.describe() };
             if let Some(bundle) = self.target.bundle.as_ref().filter(|bundle| bundle.is_dir()) {
                 let model = Manifest::read(bundle)?.value.model;
-                evaluate::ensure_same_classes(&model, &labeled.set.classes())?;
+                evaluate::ensure_same_classes(&model, &labeled.set)?;
             }
             session.labeled = Some(labeled);
         }

@@ -142,7 +142,7 @@ fn open_labeled_images(
         return Ok(None);
     }
     let set = arguments.open()?;
-    ensure_same_classes(&manifest.model, &set.classes())?;
+    ensure_same_classes(&manifest.model, &set)?;
     if set.count() == 0 {
         return Err(anyhow!("no image in {}", arguments.describe()));
     }

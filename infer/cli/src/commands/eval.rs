@@ -158,7 +158,7 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
     // Before the first is scored; sessions are opened one bundle after the other.
     for bundle in bundles.iter().filter(|bundle| bundle.is_dir()) {
         let model = Manifest::read(bundle).or_usage()?.value.model;
-        ensure_same_classes(&model, &set.classes()).or_usage()?;
+        ensure_same_classes(&model, &set).or_usage()?;
     }
     let listed = set.count();
     let (max_pixels, skip_broken) = (arguments.run.max_pixels(), arguments.skip_broken);
@@ -169,7 +169,7 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
     for (column, bundle) in bundles.iter().enumerate() {
         let run = RunArgs { bundle: bundle.to_path_buf(), ..arguments.run.clone() };
         let mut pipeline = run.open(set.count()).or_usage()?;
-        ensure_same_classes(pipeline.segmenter().model(), &set.classes()).or_usage()?;
+        ensure_same_classes(pipeline.segmenter().model(), &set).or_usage()?;
         let tiler = pipeline.segmenter().tiler();
         let seams = arguments.seams.then(|| Mutex::new(SeamCounter::default()));
         let on_image = |index: usize, image: &RgbImage, truth: &[u8], labels: &[u8]| {

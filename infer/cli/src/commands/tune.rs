@@ -227,7 +227,7 @@ impl TuneArgs {
         let set = self.data.open()?;
         if self.bundle.is_dir() {
             let model = Manifest::read(&self.bundle)?.value.model;
-            ensure_same_classes(&model, &set.classes())?;
+            ensure_same_classes(&model, &set)?;
         }
         ensure!(set.count() > 0, "no image in {}", self.data.describe());
         Ok(Some(LabeledImages { set, name: self.data.describe() }))

@@ -91,3 +91,19 @@ fn masks_of_train_ids_say_so_and_are_read_as_such() {
     dir.edit("in/classes.txt", "10 red", "10 rot");
     expect("others", &answer(&mut dir.command(EVAL)), 2, &["a score would mean nothing"]);
 }
+
+#[test]
+fn classes_in_another_order_are_refused_with_the_way_to_the_models() {
+    let dir = dir("0 green\n1 red\n2 blue\n", |label| [1, 0, 2][usize::from(label)]);
+    let parts = [
+        "in/classes.txt has them in another order, green, red, blue: a score would mean nothing",
+        "`protoseg convert in --classes FILE --out NEW`",
+        "the lines `0 red`, `1 green`, `2 blue`",
+    ];
+    expect("order", &answer(&mut dir.command(EVAL)), 2, &parts);
+    std::fs::write(dir.at("models.txt"), "0 red\n1 green\n2 blue\n").unwrap();
+    let given = answer(&mut dir.command("convert in --classes models.txt --out new"));
+    assert_eq!(given.status, 0, "{given:?}");
+    let given = answer(&mut dir.command("eval bundle --data folder --root new"));
+    assert!(given.stdout.contains("mIoU            100.00\n"), "{given:?}");
+}

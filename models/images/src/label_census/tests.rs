@@ -114,3 +114,52 @@ fn ids_above_255_are_named_with_the_way_to_other_ones() {
     }
     assert!(!text.contains("24001,26000 ignore"), "{text}");
 }
+
+#[test]
+fn palettes_that_draw_a_color_under_several_indices_are_refused_with_both() {
+    let (root, set) = folder("0 background\n1 car\n2 road\n", &[[0, 1, 2, 0]; 3]);
+    let save = |index: usize, palette: [[u8; 3]; 3]| {
+        let file = fs::File::create(root.path().join(format!("labels/{index}.png"))).unwrap();
+        let mut encoder = png::Encoder::new(file, 4, 1);
+        encoder.set_color(png::ColorType::Indexed);
+        encoder.set_palette(palette.as_flattened().to_vec());
+        encoder.write_header().unwrap().write_image_data(&[0, 1, 2, 0]).unwrap();
+    };
+    let (red, blue) = ([200, 0, 0], [0, 0, 200]);
+    (0..3).for_each(|index| save(index, [[0; 3], red, blue]));
+    assert_eq!(set.label_census(100).unwrap().classes, [6, 3, 3]);
+    save(2, [[0; 3], blue, red]);
+    let text = set.label_census(100).unwrap_err().to_string();
+    for part in [
+        "labels/2.png: the color 0,0,200 is the index 1 here and 2 in ",
+        "labels/0.png: the palettes differ",
+        "save the masks as RGB",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    // Shades from dark to bright are stretched from file to file.
+    save(2, [[0; 3], [127; 3], [255; 3]]);
+    assert!(set.label_census(100).is_ok());
+}
+
+#[test]
+fn colors_of_no_class_are_covered_by_one_line() {
+    let classes = "0 car 128 0 0\n1 road 0 128 0\n";
+    let (root, set) = folder(classes, &[[0; 4]; 2]);
+    for index in 0..2 {
+        let mask = image::RgbImage::from_fn(12, 1, |x, _| match x {
+            0 => [128, 0, 0].into(),
+            1 => [0, 128, 0].into(),
+            _ => [x as u8, 9, 9].into(),
+        });
+        mask.save(root.path().join(format!("labels/{index}.png"))).unwrap();
+    }
+    let text = set.label_census(100).unwrap_err().to_string();
+    assert!(text.contains("add the line `* ignore` to ") && text.contains("2 more, as"), "{text}");
+    fs::write(root.path().join("classes.txt"), format!("{classes}* ignore\n")).unwrap();
+    let census = open(root.path()).label_census(100).unwrap();
+    assert_eq!((&census.classes[..], census.ignored), (&[2, 2][..], 20));
+    fs::write(root.path().join("classes.txt"), "0 car\n1 road\n").unwrap();
+    let text = open(root.path()).label_census(100).unwrap_err().to_string();
+    assert!(text.contains("the masks hold the colors 0,128,0 (2 pixels in 2 files)"), "{text}");
+}

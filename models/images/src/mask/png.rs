@@ -2,12 +2,14 @@
 
 use std::io::Cursor;
 
+use image::ImageFormat;
 use png::{BitDepth, ColorType, Transformations};
 
 use super::{Mask, MaskFile, MaskSamples, TRAIN_IDS_KEYWORD, unpack};
 use crate::label_map::LabelMapError;
 
 pub(super) fn read(file: MaskFile<'_>, bytes: &[u8]) -> Result<Mask, LabelMapError> {
+    file.check_frames(bytes, ImageFormat::Png)?;
     let broken = |source| LabelMapError::Broken { path: file.path.into(), source };
     let mut decoder = png::Decoder::new(Cursor::new(bytes));
     decoder.set_transformations(Transformations::IDENTITY);

@@ -1,5 +1,8 @@
 //! Masks of every encoding with the same ids or colors.
 
+use ::tiff::encoder::TiffEncoder;
+use ::tiff::encoder::colortype::{Gray8, GrayI32};
+use ::tiff::tags::Tag;
 use image::{
     DynamicImage, GrayAlphaImage, GrayImage, ImageBuffer, ImageFormat, Luma, RgbImage, RgbaImage,
 };
@@ -115,4 +118,51 @@ fn bits_of_a_tiff_are_ids() {
     assert_eq!(bytes.len(), 110);
     bytes.push(0b1010_0000);
     assert_eq!(read_bytes(&bytes).unwrap(), MaskSamples::Ids(vec![1, 0, 1]));
+}
+
+/// A TIFF of gray pages: width, height, whether it says that it is a reduced one, and its samples.
+fn pages(pages: &[(u32, u32, bool, &[u8])]) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    let mut encoder = TiffEncoder::new(&mut bytes).unwrap();
+    for &(width, height, is_reduced, samples) in pages {
+        let mut page = encoder.new_image::<Gray8>(width, height).unwrap();
+        page.encoder().write_tag(Tag::NewSubfileType, u32::from(is_reduced)).unwrap();
+        page.write_data(samples).unwrap();
+    }
+    bytes.into_inner()
+}
+
+#[test]
+fn pages_and_frames_that_could_each_be_the_mask_are_refused_with_their_number() {
+    let (whole, other) = (&[0, 7, 255][..], &[1, 1, 1][..]);
+    let two = read_bytes(&pages(&[(3, 1, false, whole), (3, 1, false, other)]));
+    let two = two.unwrap_err().to_string();
+    for part in ["a.any holds 2 pages of full size", "save the right one alone", "convert"] {
+        assert!(two.contains(part), "{part}: {two}");
+    }
+    let sizes = pages(&[(3, 1, false, whole), (1, 3, false, other), (1, 1, true, &[0])]);
+    assert!(read_bytes(&sizes).unwrap_err().to_string().contains("2 pages"));
+    // Reduced pages beside the only full one, in either order.
+    let ids = MaskSamples::Ids(whole.to_vec());
+    assert_eq!(read_bytes(&pages(&[(3, 1, false, whole), (2, 1, true, &[5, 5])])).unwrap(), ids);
+    assert_eq!(read_bytes(&pages(&[(2, 1, true, &[5, 5]), (3, 1, false, whole)])).unwrap(), ids);
+    let mut animated = Vec::new();
+    let mut encoder = ::png::Encoder::new(&mut animated, 3, 1);
+    encoder.set_animated(2, 0).unwrap();
+    let mut writer = encoder.write_header().unwrap();
+    [whole, other].iter().for_each(|frame| writer.write_image_data(frame).unwrap());
+    writer.finish().unwrap();
+    assert!(read_bytes(&animated).unwrap_err().to_string().contains("holds 2 frames"));
+}
+
+#[test]
+fn samples_below_0_are_named_as_they_are() {
+    let mut bytes = Cursor::new(Vec::new());
+    let mut encoder = TiffEncoder::new(&mut bytes).unwrap();
+    encoder.write_image::<GrayI32>(3, 1, &[0, -1, 2]).unwrap();
+    let error = read_bytes(&bytes.into_inner()).unwrap_err().to_string();
+    assert!(
+        error.contains("from -1 to 2") && error.contains("1 of 3 are none, such as -1"),
+        "{error}"
+    );
 }

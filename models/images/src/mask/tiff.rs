@@ -8,6 +8,7 @@ use tiff::tags::Tag;
 
 use super::{Mask, MaskFile, MaskSamples, ids, unpack};
 use crate::label_map::LabelMapError;
+use crate::tiff_file::{self, Layout};
 
 /// Values of the tag `Compression` whose samples are those of JPEG.
 const JPEG: [u16; 2] = [6, 7];
@@ -19,6 +20,12 @@ pub(super) fn read(file: MaskFile<'_>, bytes: &[u8]) -> Result<Mask, LabelMapErr
     limits.decoding_buffer_size =
         usize::try_from(file.max_pixels.saturating_mul(8)).unwrap_or(usize::MAX);
     let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(broken)?.with_limits(limits);
+    if let Some(layout) = Layout::detect(bytes) {
+        let page = tiff_file::only_page(bytes, layout).map_err(|pages| file.pages(pages))?;
+        if page > 0 {
+            decoder.seek_to_image(page).map_err(broken)?;
+        }
+    }
     let (width, height) = decoder.dimensions().map_err(broken)?;
     let size = file.check_size(width, height)?;
     let compression: Option<u16> = decoder.find_tag_unsigned(Tag::Compression).map_err(broken)?;
@@ -76,14 +83,19 @@ fn integers<T>(samples: &[T]) -> Result<Vec<u32>, String>
 where
     T: TryInto<u32> + Copy + Ord + std::fmt::Display,
 {
+    let is_id = |sample: &T| TryInto::<u32>::try_into(*sample).is_ok();
     let ids: Option<Vec<u32>> = samples.iter().map(|&sample| sample.try_into().ok()).collect();
     ids.ok_or_else(|| {
         let [low, high] = [samples.iter().min(), samples.iter().max()];
         let [low, high] = [low, high].map(|end| end.map_or_else(String::new, T::to_string));
+        let faults = samples.iter().filter(|sample| !is_id(sample)).count();
+        let first = samples.iter().find(|sample| !is_id(sample));
+        let first = first.map_or_else(String::new, T::to_string);
         format!(
-            "from {low} to {high}, and ids from 0 to {}; give pixels without data an id of their own, \
-             such as 255",
-            u32::MAX
+            "from {low} to {high}, and ids from 0 to {}: {faults} of {} are none, such as {first}; \
+             give pixels without data an id of their own, such as 255",
+            u32::MAX,
+            samples.len()
         )
     })
 }

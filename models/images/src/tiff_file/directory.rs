@@ -220,30 +220,63 @@ pub(super) struct Choice {
     pub(super) others: usize,
 }
 
-/// Chooses the largest page that is neither a reduced one nor a mask, the first of equals.
-pub(super) fn choose(file: &dyn ByteSource, layout: Layout) -> Option<Choice> {
+/// The pages of a file, in its order.
+fn chain(file: &dyn ByteSource, layout: Layout) -> Vec<Directory> {
     let mut chain = Vec::new();
-    let mut below = Vec::new();
     let mut seen = HashSet::new();
-    let mut next = layout.offset(file, layout.first_directory().0)?;
+    let mut next = layout.offset(file, layout.first_directory().0).unwrap_or(0);
     while next != 0 && chain.len() < MAX_PAGES && seen.insert(next) {
         let Some((directory, after)) = Directory::parse(file, layout, next) else { break };
-        for position in directory.numbers(file, SUB_DIRECTORIES).unwrap_or_default() {
-            below.extend(Directory::parse(file, layout, position as u64));
-        }
         chain.push(directory);
         next = after;
     }
-    let below = below.into_iter().map(|(directory, _)| directory);
-    let size = |directory: &Directory| {
-        let side = |tag| u32::try_from(directory.number(file, tag)?).ok();
+    chain
+}
+
+impl Directory {
+    /// Width and height.
+    fn size(&self, file: &dyn ByteSource) -> Option<[u32; 2]> {
+        let side = |tag| u32::try_from(self.number(file, tag)?).ok();
         Some([side(WIDTH)?, side(HEIGHT)?])
-    };
-    let is_full = |directory: &Directory| {
-        let new = directory.number(file, NEW_SUBFILE_TYPE).unwrap_or(0);
-        let old = directory.number(file, SUBFILE_TYPE).unwrap_or(0);
+    }
+
+    /// True for pages that are neither a reduced one nor a mask.
+    fn is_full(&self, file: &dyn ByteSource) -> bool {
+        let new = self.number(file, NEW_SUBFILE_TYPE).unwrap_or(0);
+        let old = self.number(file, SUBFILE_TYPE).unwrap_or(0);
         new & 0b101 == 0 && old != 2
-    };
+    }
+}
+
+/// Returns the place in the file, from 0, of the only page of full size, or else the number of pages
+/// of which each could be meant. Pages that are smaller in both directions are previews.
+pub(super) fn only_page(file: &dyn ByteSource, layout: Layout) -> Result<usize, usize> {
+    let pages = chain(file, layout).into_iter().enumerate();
+    let sized = pages.filter(|(_, page)| page.is_full(file));
+    let sized: Vec<(usize, [u32; 2])> =
+        sized.filter_map(|(place, page)| Some((place, page.size(file)?))).collect();
+    let pixels = |[width, height]: [u32; 2]| u64::from(width) * u64::from(height);
+    let largest = sized.iter().rev().max_by_key(|(_, size)| pixels(*size));
+    let Some(&(place, [width, height])) = largest else { return Ok(0) };
+    let could_be =
+        |[other_width, other_height]: [u32; 2]| other_width >= width || other_height >= height;
+    match sized.iter().filter(|(_, size)| could_be(*size)).count() {
+        0 | 1 => Ok(place),
+        pages => Err(pages),
+    }
+}
+
+/// Chooses the largest page that is neither a reduced one nor a mask, the first of equals.
+pub(super) fn choose(file: &dyn ByteSource, layout: Layout) -> Option<Choice> {
+    let chain = chain(file, layout);
+    let mut below = Vec::new();
+    for directory in &chain {
+        for position in directory.numbers(file, SUB_DIRECTORIES).unwrap_or_default() {
+            below.extend(Directory::parse(file, layout, position as u64));
+        }
+    }
+    let below = below.into_iter().map(|(directory, _)| directory);
+    let is_full = |directory: &Directory| directory.is_full(file);
     // Raw photos have a preview in the chain and the image itself below it.
     let (mut pages, rest): (Vec<_>, Vec<_>) = chain.into_iter().partition(is_full);
     if pages.is_empty() {
@@ -253,7 +286,7 @@ pub(super) fn choose(file: &dyn ByteSource, layout: Layout) -> Option<Choice> {
     if only_reduced {
         pages = rest;
     }
-    let sized = pages.into_iter().filter_map(|directory| Some((size(&directory)?, directory)));
+    let sized = pages.into_iter().filter_map(|directory| Some((directory.size(file)?, directory)));
     let sized: Vec<_> = sized.collect();
     let others = if only_reduced { 0 } else { sized.len().saturating_sub(1) };
     let pixels = |[width, height]: [u32; 2]| u64::from(width) * u64::from(height);

@@ -11,6 +11,7 @@ use protoseg_images::image_file::MAX_PIXELS;
 use protoseg_images::label_census::MaskCounts;
 use protoseg_images::labeled::{LabeledDataset, LabeledImage, LabeledImageError};
 use protoseg_images::overlap;
+use protoseg_images::palettes::DrawnIndex;
 use protoseg_models::digest;
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +29,7 @@ pub(super) struct Entry {
     image: StoredPath,
     image_stat: FileStat,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    label: Option<StoredPath>,
+    pub(super) label: Option<StoredPath>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     label_stat: Option<FileStat>,
     /// Height and width.
@@ -41,6 +42,9 @@ pub(super) struct Entry {
     /// Ignored pixels of the label file by id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     ignored_ids: BTreeMap<u8, u64>,
+    /// Indices of the label file with their colors, where nobody has said what the colors mean.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) palette: Vec<DrawnIndex>,
 }
 
 /// First line of `census.jsonl`.
@@ -69,6 +73,7 @@ impl Entry {
             pixels: counts.classes,
             digest: Some(overlap::pixel_digest(&sample.image)),
             ignored_ids: counts.ignored_ids,
+            palette: sample.palette.clone(),
         }
     }
 
