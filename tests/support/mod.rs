@@ -77,9 +77,11 @@ pub(crate) fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
     f64::from(error) / f64::from(largest)
 }
 
-/// Images of the DINOv2 fixture with their sizes and the maps of four blocks, of which some hold
-/// the first channels alone.
-pub(crate) fn dinov2_cases(path: &Path) -> Vec<(Vec<u8>, [usize; 2], [Vec<f32>; 4])> {
+/// An image with its size and the maps of four blocks, of which some hold the first channels alone.
+pub(crate) type TransformerCase = (Vec<u8>, [usize; 2], [Vec<f32>; 4]);
+
+/// Images of the DINOv2 fixture.
+pub(crate) fn dinov2_cases(path: &Path) -> Vec<TransformerCase> {
     let expected = tensors(path);
     let case = |name: &str, height: usize, width: usize| {
         let image = expected[&format!("{name}.image")].1.clone();
