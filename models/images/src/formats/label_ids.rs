@@ -26,7 +26,7 @@ pub fn png(map: &LabelMap, classes: &ClassTable) -> Result<Vec<u8>, LabelMapErro
     map.gray_png(&samples)
 }
 
-/// The id that [`png`] writes for each label.
+/// The id that [`png()`] writes for each label.
 pub fn ids(classes: &ClassTable) -> [u8; 256] {
     let taken = classes.classes().iter().any(|class| class.source_id == 0);
     source_ids(classes, if taken { classes.void_id() } else { 0 })
