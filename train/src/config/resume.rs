@@ -96,7 +96,8 @@ mod tests {
              entropy_drop entropy_drop_per_class unlabeled_gate unlabeled_class_weights \
              unlabeled_scale prototypes temperature prototype_momentum prototype_gate gate_loss \
              prototype_weight prototype_unlabeled_weight prototype_ramp points point_cells \
-             points_per_class features average reseed_after seed";
+             points_per_class features average reseed_after seed head patch_pixels registers \
+             optimizer freeze_encoder feature_cache_gb";
         let changing = changing.split_whitespace();
         let mut known: Vec<&str> =
             changing.chain(CHANGE_NO_WEIGHT.iter().map(|(key, _)| *key)).collect();

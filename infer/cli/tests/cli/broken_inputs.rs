@@ -161,7 +161,7 @@ fn broken_data_sets_have_status_1_and_no_score() {
         (
             "a colored label",
             |dir| stripes(32, 32).save(dir.at("in/labels/a.png")).unwrap(),
-            &["labels/a.png holds colors", "id name red green blue"],
+            &["labels/a.png holds the colors 20,220,20 (512 pixels)", "id name red green blue"],
         ),
         ("a label cut short", |dir| dir.cut("in/labels/a.png"), &["labels/a.png"]),
         (

@@ -36,6 +36,11 @@ fn decoded(path: &Path) -> Vec<u8> {
     image::open(path).unwrap().into_bytes()
 }
 
+/// True if nothing is said but that images have no place on Earth, which GeoTIFFs would keep.
+fn placeless(message: &str) -> bool {
+    message.lines().all(|line| line.starts_with("warning: ") && line.contains("no place on Earth"))
+}
+
 #[test]
 fn images_by_rows_have_the_labels_of_those_in_memory() {
     let dir = test_dir(611, 407);
@@ -47,9 +52,9 @@ fn images_by_rows_have_the_labels_of_those_in_memory() {
     ] {
         let whole = BY_ROWS.replace(" --image-memory 100K", "");
         let given = answer(&mut dir.command(&format!("{whole} --out whole-{out}{options}")));
-        assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{given:?}");
+        assert!(given.status == 0 && placeless(&given.stderr), "{given:?}");
         let given = answer(&mut dir.command(&format!("{BY_ROWS} --out {out}{options}")));
-        assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{given:?}");
+        assert!(given.status == 0 && placeless(&given.stderr), "{given:?}");
         assert!(given.stdout.starts_with("3 labeled into"), "{given:?}");
         let names = results(&dir.at(out));
         assert_eq!(names, results(&dir.at(&format!("whole-{out}"))));
