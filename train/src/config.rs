@@ -125,7 +125,8 @@ pub struct Config {
     /// Keeps the encoder's weights as they are: only the head is trained.
     pub freeze_encoder: bool,
     /// Gigabytes of disk for outputs of a frozen encoder, in the folder `features` of the run: an
-    /// image that comes again, mirrored or not, does not run through it again. 0 keeps none.
+    /// image that comes again, mirrored or not, does not run through it again. They are rounded to
+    /// 16-bit floats. 0 keeps none, and rounds nothing.
     #[schemars(range(min = 0, max = 10_000))]
     pub feature_cache_gb: f64,
     /// Initial learning rate of the encoder. It decays as (1 - step / steps)^0.9.

@@ -16,11 +16,14 @@ pub(crate) const CVAT_LEGEND: &str = "labelmap.txt";
 pub(crate) const NAME_LISTS: [&str; 2] = ["class_names.txt", "labels.txt"];
 
 /// The train id of every id and color in the masks of a dataset.
+///
+/// Its `Debug` text is the same in every process: a training's census tells by it whether masks
+/// still mean what they did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabelMapping {
     classes: Box<ClassFile>,
     train_ids: Box<[Option<u8>; 256]>,
-    colors: HashMap<[u8; 3], ColorMeaning>,
+    colors: BTreeMap<[u8; 3], ColorMeaning>,
     /// Color of an id, where the class file gives it.
     id_colors: Box<[Option<[u8; 3]>; 256]>,
     origin: ClassOrigin,
@@ -277,7 +280,7 @@ impl LabelMapping {
             }
         };
         let train_ids = Box::new(std::array::from_fn(train_id));
-        let mut colors: HashMap<[u8; 3], ColorMeaning> = HashMap::new();
+        let mut colors: BTreeMap<[u8; 3], ColorMeaning> = BTreeMap::new();
         let mut id_colors = Box::new([None; 256]);
         let mut add = |color: [u8; 3], label: u8, name: &str| {
             let meaning = ColorMeaning { label, name: name.to_owned(), shared_with: None };
@@ -421,6 +424,7 @@ impl LabelMapping {
     }
 
     /// Returns the train id of an id; `None` if it has no meaning.
+    #[cfg(feature = "annotations")]
     pub(crate) fn train_id(&self, id: u8) -> Option<u8> {
         self.train_ids[usize::from(id)]
     }

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 use half::f16;
@@ -25,11 +25,13 @@ pub struct FeatureCache {
     encoder: [u8; 32],
     limit: u64,
     used: Arc<AtomicU64>,
+    /// Set once it has been said that the folder is full.
+    is_full: Arc<AtomicBool>,
 }
 
 impl FeatureCache {
     /// Opens or makes a folder for an encoder, known by a digest of its weights and arithmetic.
-    /// What lies there counts towards `limit` bytes.
+    /// Entries that lie there count towards `limit` bytes.
     pub fn open(folder: &Path, encoder: [u8; 32], limit: u64) -> Result<Self> {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         let mut used = 0;
@@ -37,7 +39,8 @@ impl FeatureCache {
             used += entry?.metadata()?.len();
         }
         let used = Arc::new(AtomicU64::new(used));
-        Ok(Self { folder: folder.to_owned(), encoder, limit, used })
+        let is_full = Arc::default();
+        Ok(Self { folder: folder.to_owned(), encoder, limit, used, is_full })
     }
 
     /// Returns the outputs of an image u8 `[1, H, W, 3]`, of the given shapes, from the folder or
@@ -105,6 +108,13 @@ impl FeatureCache {
         let size = 2 * values.len() as u64;
         if self.used.fetch_add(size, Ordering::Relaxed) + size > self.limit {
             self.used.fetch_sub(size, Ordering::Relaxed);
+            if !self.is_full.swap(true, Ordering::Relaxed) {
+                eprintln!(
+                    "note: {} has reached `feature_cache_gb`, {} GB: other images run through the frozen encoder each time",
+                    self.folder.display(),
+                    self.limit as f64 / 1e9
+                );
+            }
             return Ok(());
         }
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();

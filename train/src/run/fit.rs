@@ -86,7 +86,7 @@ pub fn fit(config: &Config, options: &RunOptions) -> Result<RunOutcome> {
     outcome
 }
 
-/// What a run has before its first step.
+/// The parts of a run before its first step.
 struct Prepared<'a> {
     lists: Lists,
     census: Census,

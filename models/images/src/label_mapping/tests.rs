@@ -139,3 +139,15 @@ fn train_ids_of_the_same_classes_are_read_and_of_others_refused() {
         &["holds the train ids of the classes red, green", "labelids"],
     );
 }
+
+#[test]
+fn mappings_of_one_file_have_one_text() {
+    let lines: Vec<String> =
+        (0..30).map(|id| format!("{id} class{id} {} {id} 7", 255 - id)).collect();
+    let text = || {
+        let classes = ClassFile::parse(&lines.join("\n")).unwrap();
+        let origin = ClassOrigin::File("classes.txt".into());
+        format!("{:?}", LabelMapping::new(classes, origin, |_| false, &[]))
+    };
+    assert_eq!(text(), text());
+}
