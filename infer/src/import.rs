@@ -7,6 +7,7 @@ mod external_data;
 mod file_kind;
 mod geometry;
 mod known_config;
+mod known_geometry;
 mod meaning;
 mod notes;
 mod other_outputs;
@@ -30,6 +31,7 @@ use protoseg_models::interface::{
 };
 use protoseg_models::probe::ProbeCase;
 use protoseg_models::reading::ImageReading;
+use protoseg_models::scaling::Resample;
 use protoseg_models::variant::{ModelKind, Precision, Variant};
 use protoseg_models::weights::Tensor;
 use protoseg_models::window::{Blend, Tiling, Window};
@@ -78,6 +80,9 @@ pub struct ImportOptions {
     pub size: Option<[usize; 2]>,
     /// How images get that size; by default windows where the file takes them.
     pub fit: Option<Fit>,
+    /// Filter by which images are scaled; by default what a configuration with the file says, else
+    /// the bilinear one.
+    pub resample: Option<Resample>,
     /// Windows or whole images; by default windows where the file takes one size, else whole.
     pub tiling: Option<Tiling>,
     /// Windows along height and width, if they are oblong.
@@ -239,10 +244,15 @@ fn inspect(
                 continue;
             }
         }
+        let tried = |inputs| TriedModel { inputs, outputs: outputs.clone(), declared: formats[0] };
+        if let Some(options) = &geometry::configured(options, &known, format.sides)
+            && let Ok(found) = sizes::find(&mut candidate, options, &known)
+        {
+            return describe(candidate, found, tried(inputs), &known, options, remarks);
+        }
         match sizes::find(&mut candidate, options, &known) {
             Ok(found) => {
-                let tried = TriedModel { inputs, outputs: outputs.clone(), declared: formats[0] };
-                return describe(candidate, found, tried, &known, options, remarks);
+                return describe(candidate, found, tried(inputs), &known, options, remarks);
             }
             Err(error) if error.is_final() => return Err(error),
             // Another number of classes tells more than a run that failed.
@@ -358,26 +368,29 @@ fn describe(
             batch => format!("{} images at a time, as no other number runs", batch.unwrap_or(1)),
         });
     }
-    let meaning = Meaning::find(&mut candidate, &trials, &colors, options, &mut remarks)?;
     let mut adapter = candidate.adapter(only, batch);
+    let meaning = Meaning::find(&mut candidate, &trials, &colors, options, &mut remarks)?;
     meaning.write(&mut adapter);
     let facts = OutputFacts {
         labels: meaning.kind == ModelKind::Labels,
         covers: covers && meaning.kind != ModelKind::Labels,
         size: adapter.size,
+        sides: adapter.interface.sides,
         grid,
     };
     let fit = geometry::choose(options, known, facts)?;
     adapter.interface.fit = fit.fit;
     adapter.interface.windows = fit.oblong;
     adapter.interface.covers = facts.covers;
+    adapter.interface.resample = fit.resample;
+    adapter.interface.bars = fit.bars;
     if let Some(Window { size, .. }) = fit.window.filter(|_| adapter.size.is_none())
         && !sizes::grid(&[candidate.try_size([size; 2])?], options.align_corners, 1)
             .is_ok_and(|found| found.stride == grid.stride)
     {
         return Err(ImportError::Window { size, stride: grid.stride });
     }
-    remarks.extend(fit.remark);
+    remarks.extend(fit.remarks);
     remarks.extend(geometry::untaken(known, fit.fit, adapter.size));
     if facts.covers {
         remarks.push(sizes::covering_remark(&trials, &colors, options.align_corners));
@@ -479,7 +492,18 @@ impl Meaning {
                  pseudo-labels are refused; let the file give probabilities or logits for those, or name the kind with --scores"
             ));
         }
-        if one && kind == ScoreKind::Unscaled && options.threshold.is_none() {
+        if one && kind == ScoreKind::LogSigmoid {
+            kind = ScoreKind::LogProbabilities;
+        }
+        if kind == ScoreKind::Unscaled && options.scores.is_none() && options.threshold.is_none() {
+            remarks.push(
+                "the scores lie between -1 and 1, as those of tanh: labels are right, and nothing tells how sure they are, so that \
+                 confidence, margin and pseudo-labels are refused"
+                    .to_owned(),
+            );
+        }
+        let asked_unscaled = options.scores == Some(ScoreKind::Unscaled);
+        if one && asked_unscaled && options.threshold.is_none() {
             return refused("--scores unscaled does not tell which score of one channel is a half: add --threshold".to_owned());
         }
         let threshold = one.then(|| options.threshold.unwrap_or(meaning::usual_threshold(kind)));

@@ -6,6 +6,7 @@ mod fingerprint;
 mod fit;
 mod frame_file;
 mod image_view;
+mod resample;
 mod rolling;
 mod sizes;
 mod tiles;
@@ -27,6 +28,7 @@ use protoseg_models::window::{ShortSides, Tiling, Window, WindowPlan};
 pub use self::error::SegmentError;
 pub use self::fingerprint::fingerprint;
 use self::fingerprint::{fingerprint_as_read, fingerprint_of_file, first_difference};
+use self::fit::Painter;
 use self::frame_file::FrameFile;
 pub use self::image_view::ImageView;
 use self::rolling::RollingMerger;
@@ -50,6 +52,7 @@ pub struct Segmenter {
     model: Model,
     kind: ModelKind,
     sizes: InputSizes,
+    painter: Painter,
     runner: Runner,
     frames: Vec<FrameFile>,
     unknown_fields: Vec<String>,
@@ -154,6 +157,7 @@ impl Segmenter {
         if let Some(found) = counted.filter(|&found| found != expected) {
             return Err(SegmentError::Classes { path: path.into(), found, expected });
         }
+        let painter = Painter::new(&interface);
         let both = |window: Window| [window; 2];
         let windows = match config.window {
             Some(tiling) => tiling.window().map(both),
@@ -174,6 +178,7 @@ impl Segmenter {
             model,
             kind,
             sizes,
+            painter,
             runner,
             frames: Vec::new(),
             unknown_fields: Vec::new(),
@@ -455,6 +460,7 @@ impl Segmenter {
         Tiler {
             kind: self.kind,
             sizes: self.sizes,
+            painter: self.painter,
             windows: self.windows,
             grid: self.model.grid,
             blend: self.model.blend,
@@ -489,7 +495,10 @@ impl Segmenter {
         size: [usize; 2],
         padded: [usize; 2],
     ) -> Result<LogitGeometry, SegmentError> {
-        let placement = if self.windows.is_none() { self.sizes.placement(size)? } else { None };
+        let placement = match self.windows {
+            Some(_) => None,
+            None => self.sizes.placement(size, self.painter.bars.corner)?,
+        };
         let align_corners = self.model.grid.align_corners;
         let scores = self.scores;
         Ok(LogitGeometry { placement, scores, ..LogitGeometry::new(size, padded, align_corners) })
@@ -510,11 +519,11 @@ impl Segmenter {
     /// Puts the padded image into the buffer, if it needs padding, and returns its size.
     fn pad(&mut self, image: &ImageView<'_>) -> Result<[usize; 2], SegmentError> {
         let padded = self.sizes.padded(image.checked_size()?)?;
-        if let Some(placement) = self.sizes.placement(image.size())? {
-            let Self { pixels, times, .. } = self;
+        if let Some(placement) = self.sizes.placement(image.size(), self.painter.bars.corner)? {
+            let Self { pixels, times, painter, .. } = self;
             times.timed(Stage::Preprocess, || {
                 pixels.clear();
-                fit::append(image, placement, pixels);
+                painter.append(image, placement, pixels);
             });
         } else if padded != image.size() {
             let append = |start, pixels: &mut Vec<u8>| image.append_tile(start, padded, pixels);

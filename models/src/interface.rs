@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::scaling::{Bars, Resample, Scaling};
 use crate::window::Window;
 
 /// Element types, geometry and meaning of an imported file's input and output.
@@ -26,6 +27,12 @@ pub struct Interface {
     /// How images get the size that the network takes.
     #[serde(skip_serializing_if = "is_default")]
     pub fit: Fit,
+    /// Filter by which images are scaled, where the fit scales them.
+    #[serde(skip_serializing_if = "is_default")]
+    pub resample: Resample,
+    /// Bars beside images in a letterbox; by default gray ones around the middle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bars: Option<Bars>,
     /// Windows along height and width of files of one oblong size.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub windows: Option<[Window; 2]>,
@@ -84,6 +91,8 @@ pub enum Fit {
     Letterbox,
     /// At its own scale in the top left corner, its edge repeated.
     Pad,
+    /// Scaled to a size that follows from its own, for networks that take any.
+    Scale(Scaling),
 }
 
 /// Order of an output's dimensions: N images, C channels, height and width. Without N, for one
@@ -107,8 +116,10 @@ pub enum ScoreKind {
     /// Their softmax, or the logistic function of a single channel, gives probabilities.
     #[default]
     Logits,
-    /// Logarithms of probabilities; used as logits are.
+    /// Logarithms of probabilities that add up to 1, or one of a single channel; used as logits are.
     LogProbabilities,
+    /// Logarithms of probabilities of several classes that do not exclude each other.
+    LogSigmoid,
     /// Probabilities themselves, whether those of a pixel add up to 1 or not.
     Probabilities,
     /// Scores of another scale, such as shares of 255: the highest wins, and nothing tells how sure
@@ -188,7 +199,7 @@ impl InputElement {
 /// A text that names none of the values of an option.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("write {0}")]
-pub struct ParseInterfaceError(&'static str);
+pub struct ParseInterfaceError(pub(crate) &'static str);
 
 impl FromStr for InputElement {
     type Err = ParseInterfaceError;
@@ -207,7 +218,13 @@ impl Fit {
             Self::Resize => "resize",
             Self::Letterbox => "letterbox",
             Self::Pad => "pad",
+            Self::Scale(_) => "scale",
         }
+    }
+
+    /// True where images are scaled to what the network takes.
+    pub fn scales(self) -> bool {
+        matches!(self, Self::Resize | Self::Letterbox | Self::Scale(_))
     }
 }
 
@@ -284,6 +301,7 @@ impl ScoreKind {
         match self {
             Self::Logits => "logits",
             Self::LogProbabilities => "log-probabilities",
+            Self::LogSigmoid => "log-sigmoid",
             Self::Probabilities => "probabilities",
             Self::Unscaled => "unscaled",
         }
@@ -294,9 +312,17 @@ impl FromStr for ScoreKind {
     type Err = ParseInterfaceError;
 
     fn from_str(text: &str) -> Result<Self, ParseInterfaceError> {
-        let all = [Self::Logits, Self::LogProbabilities, Self::Probabilities, Self::Unscaled];
+        let all = [
+            Self::Logits,
+            Self::LogProbabilities,
+            Self::LogSigmoid,
+            Self::Probabilities,
+            Self::Unscaled,
+        ];
         let found = all.into_iter().find(|kind| kind.name() == text);
-        found.ok_or(ParseInterfaceError("logits, log-probabilities, probabilities or unscaled"))
+        found.ok_or(ParseInterfaceError(
+            "logits, log-probabilities, log-sigmoid, probabilities or unscaled",
+        ))
     }
 }
 
@@ -352,8 +378,8 @@ mod tests {
         for fit in [Fit::Window, Fit::Resize, Fit::Letterbox, Fit::Pad] {
             assert_eq!(fit.name().parse(), Ok(fit));
         }
-        use ScoreKind::{LogProbabilities, Logits, Probabilities, Unscaled};
-        let kinds = [Logits, LogProbabilities, Probabilities, Unscaled];
+        use ScoreKind::{LogProbabilities, LogSigmoid, Logits, Probabilities, Unscaled};
+        let kinds = [Logits, LogProbabilities, LogSigmoid, Probabilities, Unscaled];
         assert!(kinds.into_iter().all(|kind| kind.name().parse() == Ok(kind)));
         assert!(OutputLayout::ALL.iter().all(|(name, layout)| layout.name() == *name));
         assert_eq!("NHWC".parse(), Ok(OutputLayout::Nhwc));

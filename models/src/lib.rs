@@ -28,6 +28,7 @@ pub mod probe;
 pub mod prototypes;
 pub mod random;
 pub mod reading;
+pub mod scaling;
 pub mod variant;
 pub mod versioned;
 pub mod weights;

@@ -164,6 +164,7 @@ impl From<SchedulerError> for ServiceError {
         let why = segment.to_string();
         match &**segment {
             SegmentError::OneSize { .. }
+            | SegmentError::Scaled { .. }
             | SegmentError::Empty
             | SegmentError::Window(_)
             | SegmentError::NoLogits

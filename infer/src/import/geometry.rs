@@ -1,6 +1,8 @@
 //! How images of other sizes get through a file: whole, in windows, or scaled.
 
+use protoseg_models::adapter::Normalization;
 use protoseg_models::interface::Fit;
+use protoseg_models::scaling::{Bars, Resample, Scaling};
 use protoseg_models::window::{LogitGrid, Window};
 
 use super::known_config::KnownConfig;
@@ -14,8 +16,11 @@ pub(super) struct ImageFit {
     pub(super) window: Option<Window>,
     /// Oblong windows, along height and width.
     pub(super) oblong: Option<[Window; 2]>,
-    /// Remark on the choice for files of one size.
-    pub(super) remark: Option<String>,
+    pub(super) resample: Resample,
+    /// Bars of a letterbox, where they are not the usual ones.
+    pub(super) bars: Option<Bars>,
+    /// Remarks on the choice.
+    pub(super) remarks: Vec<String>,
 }
 
 /// Facts of a file that trials have shown.
@@ -27,7 +32,42 @@ pub(super) struct OutputFacts {
     pub(super) covers: bool,
     /// Height and width of the only images that run.
     pub(super) size: Option<[usize; 2]>,
+    /// Height or width where one of the two is fixed.
+    pub(super) sides: [Option<usize>; 2],
     pub(super) grid: LogitGrid,
+}
+
+impl OutputFacts {
+    fn joinable(&self, windows: [Window; 2]) -> bool {
+        !self.labels
+            && !self.covers
+            && windows.iter().all(|window| self.grid.check(*window).is_ok())
+    }
+}
+
+/// Completes options by what a known configuration does to images of files that take any size:
+/// resizes them to one, or pads them to multiples. None where it does neither, or options say
+/// otherwise.
+pub(super) fn configured(
+    options: &ImportOptions,
+    known: &KnownConfig,
+    sides: [Option<usize>; 2],
+) -> Option<ImportOptions> {
+    let asked = options.fit.is_some() || options.size.is_some() || options.multiple.is_some();
+    if asked || options.windows().is_some() || !sides.contains(&None) {
+        return None;
+    }
+    if let Some(size) = known.geometry.plain() {
+        let fits = |(side, length): (&Option<usize>, usize)| side.is_none_or(|side| side == length);
+        return sides.iter().zip(size).all(fits).then(|| ImportOptions {
+            size: Some(size),
+            fit: Some(Fit::Resize),
+            ..options.clone()
+        });
+    }
+    let pads_alone = known.geometry.resize.is_none() && !known.geometry.crops;
+    let multiple = known.geometry.divisor.filter(|_| pads_alone && sides == [None; 2]);
+    multiple.map(|multiple| ImportOptions { multiple: Some(multiple), ..options.clone() })
 }
 
 /// Chooses the way by the options, by what a known configuration says, and else windows where the
@@ -37,51 +77,121 @@ pub(super) fn choose(
     known: &KnownConfig,
     facts: OutputFacts,
 ) -> Result<ImageFit, ImportError> {
-    let refused = |message: String| Err(ImportError::Options(message));
+    check_windows(options, facts)?;
     let asked = options.windows();
-    if let Some(Some(_)) = asked {
-        if facts.labels {
-            return refused(
-                "the file gives labels, and overlapping windows of labels have no mean: it can run images whole only".to_owned(),
-            );
-        }
-        if facts.covers {
-            return refused(
-                "the file gives logits at no whole fraction of its pixels, so windows of them cannot be joined: it can run images whole only"
-                    .to_owned(),
-            );
-        }
-        if let Some(fit) = options.fit.filter(|fit| *fit != Fit::Window) {
-            return refused(format!("--fit {} and --window exclude each other", fit.name()));
-        }
-    }
-    let Some(size @ [height, width]) = facts.size else {
-        return match options.fit {
-            Some(fit) if fit != Fit::Window => refused(format!(
-                "the file takes images of any size: add --size HEIGHTxWIDTH to --fit {}",
-                fit.name()
-            )),
-            _ => placed(Fit::Window, asked.flatten(), facts.grid, None),
-        };
+    let found = match facts.size {
+        None => any_size(options, known, facts)?,
+        Some(size) if matches!(asked, Some(Some(_))) => windows_of(size, options, facts)?,
+        Some(size) => one_size(size, options, known, facts)?,
     };
-    if let Some(Some([down, right])) = asked {
-        if [down.size, right.size] != size {
+    scaled(found, options, known)
+}
+
+fn refused<T>(message: String) -> Result<T, ImportError> {
+    Err(ImportError::Options(message))
+}
+
+/// Refuses windows of outputs that cannot be joined.
+fn check_windows(options: &ImportOptions, facts: OutputFacts) -> Result<(), ImportError> {
+    if !matches!(options.windows(), Some(Some(_))) {
+        return Ok(());
+    }
+    if facts.labels {
+        return refused(
+            "the file gives labels, and overlapping windows of labels have no mean: it can run images whole only".to_owned(),
+        );
+    }
+    if facts.covers {
+        return refused(
+            "the file gives logits at no whole fraction of its pixels, so windows of them cannot be joined: it can run images whole only"
+                .to_owned(),
+        );
+    }
+    match options.fit.filter(|fit| *fit != Fit::Window) {
+        Some(Fit::Scale(_)) => refused("--edge and --window exclude each other".to_owned()),
+        Some(fit) => refused(format!("--fit {} and --window exclude each other", fit.name())),
+        None => Ok(()),
+    }
+}
+
+/// The way through a file that takes images of any size.
+fn any_size(
+    options: &ImportOptions,
+    known: &KnownConfig,
+    facts: OutputFacts,
+) -> Result<ImageFit, ImportError> {
+    let asked = options.windows();
+    match options.fit {
+        Some(fit @ Fit::Scale(scaling)) => {
+            if facts.sides != [None; 2] {
+                let side =
+                    |side: Option<usize>| side.map_or("any".to_owned(), |side| side.to_string());
+                return refused(format!(
+                    "--edge gives images many sizes, and the file takes {} (height x width) alone",
+                    facts.sides.map(side).join(" x ")
+                ));
+            }
+            let remark = format!("images are scaled {scaling}");
+            placed(fit, None, facts.grid, Some(remark))
+        }
+        Some(fit) if fit != Fit::Window => refused(format!(
+            "the file takes images of any size: add --size HEIGHTxWIDTH to --fit {}",
+            fit.name()
+        )),
+        None if asked.is_none() && facts.sides == [None; 2] => match known.geometry.scaling() {
+            Some(scaling) => {
+                let remark = format!(
+                    "images are scaled {scaling}, as {} says; --fit window runs them at their own size",
+                    known.file
+                );
+                placed(Fit::Scale(scaling), None, facts.grid, Some(remark))
+            }
+            None => placed(Fit::Window, None, facts.grid, None),
+        },
+        _ => placed(Fit::Window, asked.flatten(), facts.grid, None),
+    }
+}
+
+/// Windows that were asked for, through a file of one size.
+fn windows_of(
+    size @ [height, width]: [usize; 2],
+    options: &ImportOptions,
+    facts: OutputFacts,
+) -> Result<ImageFit, ImportError> {
+    let windows = options.windows().flatten();
+    if let Some([down, right]) = windows.filter(|[down, right]| [down.size, right.size] != size) {
+        return refused(format!(
+            "windows of {}x{} do not fit: the file takes {height}x{width} (height x width) and nothing else",
+            down.size, right.size
+        ));
+    }
+    placed(Fit::Window, windows, facts.grid, None)
+}
+
+/// The way through a file of one size, by options and configuration.
+fn one_size(
+    size @ [height, width]: [usize; 2],
+    options: &ImportOptions,
+    known: &KnownConfig,
+    facts: OutputFacts,
+) -> Result<ImageFit, ImportError> {
+    let asked = options.windows();
+    let windows = size.map(|side| usual_window(side, facts.grid));
+    let joinable = facts.joinable(windows);
+    let is_plain = known.geometry.plain() == Some(size);
+    let is_letterbox = known.geometry.letterbox() == Some(size);
+    let fit = match options.fit {
+        Some(Fit::Scale(_)) => {
             return refused(format!(
-                "windows of {}x{} do not fit: the file takes {height}x{width} (height x width) and nothing else",
-                down.size, right.size
+                "--edge gives images many sizes, and the file takes {height}x{width} (height x width) alone: --fit letterbox keeps their \
+                 proportions"
             ));
         }
-        return placed(Fit::Window, asked.flatten(), facts.grid, None);
-    }
-    let windows = size.map(|side| usual_window(side, facts.grid));
-    let joinable = !facts.labels
-        && !facts.covers
-        && windows.iter().all(|window| facts.grid.check(*window).is_ok());
-    let configured = known.resizes && known.size.is_none_or(|known| known == size);
-    let fit = match options.fit {
         Some(fit) => fit,
         None if asked.is_some() => Fit::Window,
-        None if configured || !joinable => Fit::Resize,
+        None if is_plain => Fit::Resize,
+        None if is_letterbox => Fit::Letterbox,
+        None if !joinable => Fit::Resize,
         None => Fit::Window,
     };
     let others = format!("images of other sizes than {height}x{width}");
@@ -92,48 +202,131 @@ pub(super) fn choose(
         Fit::Window => format!(
             "{others} are run in windows of that size; for a network that judges whole scenes say --fit resize or letterbox"
         ),
-        Fit::Resize if options.fit.is_none() && configured => format!(
+        Fit::Resize if is_plain => format!(
             "{others} are resized to it, as {} says; --fit window, letterbox or pad are the other ways",
             known.file
         ),
-        Fit::Resize => {
+        Fit::Resize | Fit::Scale(_) => {
             format!("{others} are resized to it; --fit letterbox or pad are other ways")
         }
+        Fit::Letterbox if is_letterbox && options.fit.is_none() => format!(
+            "{others} are scaled into it with their proportions kept, as {} says, beside bars; --fit window or resize are other ways",
+            known.file
+        ),
         Fit::Letterbox => format!("{others} are scaled into it between gray bars"),
         Fit::Pad => format!("smaller images than {height}x{width} are padded, larger ones refused"),
     };
     let windows = (fit == Fit::Window).then_some(windows);
-    placed(fit, windows, facts.grid, Some(remark))
+    let found = placed(fit, windows, facts.grid, Some(remark))?;
+    let pads = known.geometry.pads;
+    let bars = known
+        .normalization
+        .filter(|_| fit == Fit::Letterbox && is_letterbox && options.fit.is_none())
+        .map(|normalization| Bars { color: mean_color(&normalization), corner: pads });
+    Ok(ImageFit { bars, ..found })
+}
+
+/// The color that a normalization makes 0 of, as that of pixels that are padded after it.
+fn mean_color(normalization: &Normalization) -> [u8; 3] {
+    normalization.tables().map(|values| {
+        let nearest = (0..=u8::MAX).min_by(|one, other| {
+            let from_0 = |byte: &u8| values[usize::from(*byte)].abs();
+            from_0(one).total_cmp(&from_0(other))
+        });
+        nearest.unwrap_or_default()
+    })
+}
+
+/// Adds the filter by which images are scaled.
+fn scaled(
+    mut found: ImageFit,
+    options: &ImportOptions,
+    known: &KnownConfig,
+) -> Result<ImageFit, ImportError> {
+    let stated = known.geometry.filter;
+    match (options.resample, found.fit.scales()) {
+        (Some(_), false) => {
+            return refused(
+                "--resample is for images that are scaled: add --fit resize, --fit letterbox or --edge"
+                    .to_owned(),
+            );
+        }
+        (Some(filter), true) => found.resample = filter,
+        (None, true) => {
+            found.resample = stated.unwrap_or_default();
+            if let Some(filter) = stated.filter(|filter| *filter != Resample::Bilinear) {
+                found.remarks.push(format!(
+                    "images are scaled by the {} filter of Pillow, as {} says; --resample overrides it",
+                    filter.name(),
+                    known.file
+                ));
+            }
+            if let Some(unknown) = &known.geometry.unknown_filter {
+                found.remarks.push(format!(
+                    "the filter of {}, {unknown}, is not known: images are scaled by the bilinear one; --resample names another",
+                    known.file
+                ));
+            }
+        }
+        (None, false) => {}
+    }
+    Ok(found)
 }
 
 /// Says where images get their size in another way than a known configuration says, and how near
 /// the options come to it.
 pub(super) fn untaken(known: &KnownConfig, fit: Fit, size: Option<[usize; 2]>) -> Option<String> {
-    let (file, steps) = (&known.file, known.geometry.as_ref()?);
-    if known.resizes && fit == Fit::Resize && size == known.size {
-        return known.filter.map(|filter| {
-            format!(
-                "{file} resizes by {filter} interpolation, which is not followed: images are resized bilinearly, and labels may differ \
-                 along borders"
-            )
-        });
-    }
-    let filter = known.filter.map_or(String::new(), |filter| format!(" by {filter} interpolation"));
+    let (file, geometry) = (&known.file, &known.geometry);
+    let steps = geometry.words.as_ref()?;
     let text = |[height, width]: [usize; 2]| format!("{height}x{width}");
+    let (plain, scaling) = (geometry.plain(), geometry.scaling());
+    match fit {
+        Fit::Resize if size.is_some() && size == plain => return None,
+        Fit::Letterbox
+            if matches!(scaling, Some(Scaling::Within(_))) && size == geometry.letterbox() =>
+        {
+            return None;
+        }
+        // Images in batches alone need to be padded.
+        Fit::Window
+            if geometry.resize.is_none() && !geometry.crops && geometry.pad_to.is_none() =>
+        {
+            return None;
+        }
+        Fit::Scale(taken) if scaling == Some(taken) => {
+            let cut = match geometry.size {
+                Some(cut) if geometry.crops => format!(" of {}", text(cut)),
+                _ => String::new(),
+            };
+            let whole = "whole images get labels";
+            return geometry.crops.then(|| {
+                format!(
+                    "the middle{cut} that {file} cuts out (do_center_crop) is not cut out: {whole}"
+                )
+            });
+        }
+        _ => {}
+    }
     let taken = match (fit, size) {
+        (Fit::Scale(scaling), _) => format!("images are scaled {scaling}"),
         (_, None) => "images are run at their own size".to_owned(),
         (Fit::Window, Some(size)) => format!("images are run in windows of {}", text(size)),
         (Fit::Resize, Some(size)) => format!("images are resized to {} alone", text(size)),
         (Fit::Letterbox, Some(size)) => format!("images are scaled into {}", text(size)),
         (Fit::Pad, Some(size)) => format!("images are padded to {}", text(size)),
     };
-    let bilinear = if known.filter.is_some() { ", bilinearly" } else { "" };
-    let way = match (known.resizes, known.size, size) {
-        (true, Some(known), None) => {
-            format!(": --fit resize --size {} does so{bilinear}", text(known))
+    let way = match (plain, scaling, size) {
+        (Some(known), _, None) => format!(": --fit resize --size {} does so", text(known)),
+        (Some(known), _, Some(size)) if known == size => ": --fit resize does so".to_owned(),
+        (_, Some(Scaling::Edge { shortest, longest }), None) => {
+            let longest = longest.map_or(String::new(), |longest| format!(":{longest}"));
+            format!(": --edge {shortest}{longest} does so")
         }
-        (true, Some(known), Some(size)) if known == size => {
-            format!(": --fit resize does so{bilinear}")
+        (_, Some(_), Some(size)) if fit != Fit::Letterbox => {
+            format!(
+                "; --fit letterbox scales whole images into {} with their proportions kept",
+                text(size)
+            )
         }
         (_, _, Some(size)) if fit != Fit::Resize => {
             format!("; --fit resize scales whole images to {}", text(size))
@@ -141,7 +334,7 @@ pub(super) fn untaken(known: &KnownConfig, fit: Fit, size: Option<[usize; 2]>) -
         (_, _, Some(_)) => String::new(),
         (_, _, None) => "; --fit resize --size HEIGHTxWIDTH scales whole images".to_owned(),
     };
-    Some(format!("{taken}; {file} {steps}{filter}, which is not followed{way}"))
+    Some(format!("{taken}; {file} {steps}, which is not followed{way}"))
 }
 
 fn placed(
@@ -155,7 +348,8 @@ fn placed(
     }
     let square = windows.filter(|[down, right]| down == right).map(|[window, _]| window);
     let oblong = windows.filter(|_| square.is_none());
-    Ok(ImageFit { fit, window: square, oblong, remark })
+    let (resample, bars) = (Resample::default(), None);
+    Ok(ImageFit { fit, window: square, oblong, resample, bars, remarks: Vec::from_iter(remark) })
 }
 
 /// A window of a side, two thirds apart, as in protoseg's own bundles.
@@ -166,27 +360,36 @@ fn usual_window(side: usize, grid: LogitGrid) -> Window {
 
 #[cfg(test)]
 mod tests {
+    use super::super::known_geometry::{KnownGeometry, KnownResize};
     use super::*;
+
+    fn known(resize: KnownResize) -> KnownConfig {
+        let words = Some("resizes images".to_owned());
+        let geometry = KnownGeometry { words, resize: Some(resize), ..KnownGeometry::default() };
+        KnownConfig { file: "c.json".to_owned(), geometry, ..KnownConfig::default() }
+    }
 
     #[test]
     fn what_a_configuration_does_otherwise_is_said() {
-        let plain = KnownConfig {
-            file: "c.json".to_owned(),
-            resizes: true,
-            size: Some([64; 2]),
-            geometry: Some("resizes images to 64x64".to_owned()),
-            ..KnownConfig::default()
-        };
-        let cubic = KnownConfig { filter: Some("bicubic"), ..plain.clone() };
-        let kept = KnownConfig { resizes: false, ..plain.clone() };
+        let edge = Scaling::Edge { shortest: 72, longest: None };
+        let plain = known(KnownResize::Exact([64; 2]));
+        let kept = known(KnownResize::Scaled(Scaling::Near { size: [64; 2], multiple: 32 }));
+        let within = known(KnownResize::Scaled(Scaling::Within([64; 2])));
+        let shorter = known(KnownResize::Scaled(edge));
+        let mut cut = shorter.clone();
+        (cut.geometry.crops, cut.geometry.size) = (true, Some([64; 2]));
         for (known, fit, size, said) in [
             (&KnownConfig::default(), Fit::Window, None, None),
             (&plain, Fit::Resize, Some([64; 2]), None),
-            (&cubic, Fit::Resize, Some([64; 2]), Some("c.json resizes by bicubic")),
             (&plain, Fit::Window, None, Some("--fit resize --size 64x64 does so")),
-            (&cubic, Fit::Window, None, Some("--fit resize --size 64x64 does so, bilinearly")),
             (&kept, Fit::Resize, Some([64; 2]), Some("resized to 64x64 alone; c.json resizes")),
             (&kept, Fit::Window, None, Some("at their own size; c.json resizes")),
+            (&kept, Fit::Letterbox, Some([64; 2]), Some("scaled into 64x64; c.json resizes")),
+            (&within, Fit::Letterbox, Some([64; 2]), None),
+            (&shorter, Fit::Scale(edge), None, None),
+            (&shorter, Fit::Window, None, Some(": --edge 72 does so")),
+            (&cut, Fit::Scale(edge), None, Some("the middle of 64x64 that c.json cuts out")),
+            (&shorter, Fit::Window, Some([64; 2]), Some("--fit letterbox scales whole images")),
             (&plain, Fit::Window, Some([32; 2]), Some("--fit resize scales whole images to 32x32")),
         ] {
             let found = untaken(known, fit, size);
@@ -194,5 +397,11 @@ mod tests {
             let found = found.unwrap_or_default();
             assert!(said.is_none_or(|said| found.contains(said)), "{found}");
         }
+    }
+
+    #[test]
+    fn pixels_that_are_padded_after_a_normalization_have_its_mean() {
+        assert_eq!(mean_color(&Normalization::IMAGENET), [124, 116, 104]);
+        assert_eq!(mean_color(&Normalization::NONE), [0; 3]);
     }
 }

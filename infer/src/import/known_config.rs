@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::ImportError;
+use super::known_geometry::{KnownGeometry, SizeFields};
 
 /// Names of the file, the usual one first.
 const NAMES: [&str; 2] = ["preprocessor_config.json", "processor_config.json"];
@@ -25,14 +26,7 @@ pub(super) struct KnownConfig {
     pub(super) file: String,
     pub(super) normalization: Option<Normalization>,
     pub(super) order: Option<ChannelOrder>,
-    /// True where images are resized without regard to their proportions, and nothing more.
-    pub(super) resizes: bool,
-    /// Height and width that the network gets.
-    pub(super) size: Option<[usize; 2]>,
-    /// How images get their size, after the name of the file; None where they keep it.
-    pub(super) geometry: Option<String>,
-    /// Filter of the resizing, where it is not the bilinear one.
-    pub(super) filter: Option<&'static str>,
+    pub(super) geometry: KnownGeometry,
     /// Height and width that `config.json` states for the network.
     pub(super) native: Option<[usize; 2]>,
 }
@@ -59,13 +53,6 @@ struct Fields {
     image_processor: Option<Box<Fields>>,
     image_processor_type: Option<String>,
     feature_extractor_type: Option<String>,
-    do_resize: Option<bool>,
-    size: Option<Size>,
-    resample: Option<Resample>,
-    keep_aspect_ratio: Option<bool>,
-    do_center_crop: Option<bool>,
-    crop_size: Option<Size>,
-    do_pad: Option<bool>,
     do_rescale: Option<bool>,
     rescale_factor: Option<f64>,
     /// Names of "subtract 1 after scaling".
@@ -75,6 +62,8 @@ struct Fields {
     image_mean: Option<Channels>,
     image_std: Option<Channels>,
     do_flip_channel_order: Option<bool>,
+    #[serde(flatten)]
+    sizes: SizeFields,
 }
 
 #[derive(Deserialize)]
@@ -84,84 +73,11 @@ enum Channels {
     Each(Vec<f32>),
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Size {
-    Side(usize),
-    Both { height: usize, width: usize },
-    Edge { shortest_edge: usize },
-    Other(IgnoredAny),
-}
-
-/// Number of a filter of Pillow.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Resample {
-    Filter(u8),
-    Other(IgnoredAny),
-}
-
-impl Size {
-    fn both(&self) -> Option<[usize; 2]> {
-        match *self {
-            Self::Side(side) => Some([side; 2]),
-            Self::Both { height, width } => Some([height, width]),
-            Self::Edge { .. } | Self::Other(_) => None,
-        }
-    }
-}
-
 impl Fields {
-    /// True for processors that scale bytes and flip channels, and know no mean.
-    fn is_mobile_vit(&self) -> bool {
-        let named = [&self.image_processor_type, &self.feature_extractor_type];
-        named.into_iter().flatten().any(|name| name.starts_with("MobileViT"))
-    }
-
-    /// The filter of the resizing, if it is not the bilinear one.
-    fn filter(&self) -> Option<&'static str> {
-        match self.resample {
-            Some(Resample::Filter(0)) => Some("nearest-neighbor"),
-            Some(Resample::Filter(1)) => Some("Lanczos"),
-            Some(Resample::Filter(3)) => Some("bicubic"),
-            Some(Resample::Filter(4)) => Some("box"),
-            Some(Resample::Filter(5)) => Some("Hamming"),
-            Some(Resample::Filter(_) | Resample::Other(_)) | None => None,
-        }
-    }
-
-    /// How images get their size, in words; and true where they are resized to a size and nothing
-    /// more.
-    fn geometry(&self) -> (Option<String>, bool) {
-        let mut steps = Vec::new();
-        let size = self.size.as_ref().and_then(Size::both);
-        let is = |flag: Option<bool>| flag == Some(true);
-        let (keeps, crops) = (is(self.keep_aspect_ratio), is(self.do_center_crop));
-        if is(self.do_resize) {
-            steps.push(match (&self.size, size) {
-                (_, Some([height, width])) if keeps => format!(
-                    "resizes images to {height}x{width} with their proportions kept (keep_aspect_ratio)"
-                ),
-                // One number is that of the shorter side where the rest is cut off.
-                (Some(Size::Side(edge) | Size::Edge { shortest_edge: edge }), _)
-                    if crops || size.is_none() =>
-                {
-                    format!("resizes images so that their shorter side is {edge}")
-                }
-                (_, Some([height, width])) => format!("resizes images to {height}x{width}"),
-                _ => "resizes images".to_owned(),
-            });
-        }
-        if crops {
-            let cut = self.crop_size.as_ref().and_then(Size::both);
-            let cut = cut.map_or(String::new(), |[height, width]| format!(" of {height}x{width}"));
-            steps.push(format!("cuts out their middle{cut} (do_center_crop)"));
-        }
-        if is(self.do_pad) {
-            steps.push("pads them (do_pad)".to_owned());
-        }
-        let plain = is(self.do_resize) && size.is_some() && steps.len() == 1 && !keeps;
-        ((!steps.is_empty()).then(|| steps.join(" and ")), plain)
+    /// Name of the processor.
+    fn kind(&self) -> &str {
+        let named = self.image_processor_type.as_ref().or(self.feature_extractor_type.as_ref());
+        named.map_or("", String::as_str)
     }
 }
 
@@ -219,24 +135,20 @@ impl KnownConfig {
             (_, mean) => [channels(mean, 0.0)?, channels(&fields.image_std, 1.0)?],
         };
         // Without a mean, that of the processor's class counts, which the file does not hold; those
-        // that flip channels have none.
-        let flips = fields.do_flip_channel_order.or(fields.is_mobile_vit().then_some(true));
+        // that flip channels have none, and flip them unless the file says otherwise.
+        let flips =
+            fields.do_flip_channel_order.or(fields.kind().starts_with("MobileViT").then_some(true));
         let has_none = flips.is_some() && fields.do_normalize.is_none();
         let is_stated =
             fields.do_normalize == Some(false) || fields.image_mean.is_some() || has_none;
         let normalization = Normalization::new(scale as f32, mean.map(|mean| mean + shift), std);
         let normalization = normalization.map_err(|error| error.to_string())?;
-        let (geometry, resizes) = fields.geometry();
-        let cut = fields.crop_size.as_ref().filter(|_| fields.do_center_crop == Some(true));
         let order = |flips| if flips { ChannelOrder::Bgr } else { ChannelOrder::Rgb };
         Ok(Self {
             file: String::new(),
             normalization: is_stated.then_some(normalization),
             order: flips.map(order),
-            resizes,
-            size: cut.or(fields.size.as_ref()).and_then(Size::both),
-            geometry,
-            filter: fields.filter().filter(|_| fields.do_resize == Some(true)),
+            geometry: fields.sizes.geometry(fields.kind()),
             native: None,
         })
     }
@@ -270,6 +182,9 @@ fn native_size(path: &Path) -> Option<[usize; 2]> {
 
 #[cfg(test)]
 mod tests {
+    use protoseg_models::scaling::Resample;
+
+    use super::super::known_geometry::KnownResize;
     use super::*;
 
     #[test]
@@ -289,10 +204,13 @@ mod tests {
             file: NAMES[0].to_owned(),
             normalization: Some(Normalization::IMAGENET),
             order: None,
-            resizes: true,
-            size: Some([512, 512]),
-            geometry: Some("resizes images to 512x512".to_owned()),
-            filter: None,
+            geometry: KnownGeometry {
+                words: Some("resizes images to 512x512".to_owned()),
+                resize: Some(KnownResize::Exact([512; 2])),
+                filter: Some(Resample::Bilinear),
+                size: Some([512; 2]),
+                ..KnownGeometry::default()
+            },
             native: None,
         };
         assert_eq!(read(segformer), Ok(expected));
@@ -310,7 +228,8 @@ mod tests {
         assert_eq!(unstated.normalization, None);
         let edge = r#"{"do_resize": true, "size": {"shortest_edge": 96}, "do_rescale": null}"#;
         let edge = read(edge).unwrap();
-        assert_eq!(edge.geometry.unwrap(), "resizes images so that their shorter side is 96");
+        let words = edge.geometry.words.unwrap();
+        assert_eq!(words, "resizes images so that their shorter side is 96");
         let scaled = |text: &str| read(text).unwrap().normalization;
         let signed = Normalization::new(127.5, [1.0; 3], [1.0; 3]).ok();
         let factor = r#""rescale_factor": 0.00784313725490196, "do_normalize": false"#;
@@ -330,42 +249,6 @@ mod tests {
             std::fs::write(folder.path().join(NETWORK), text).unwrap();
             assert_eq!(read("{}").unwrap().native, native, "{text}");
         }
-    }
-
-    #[test]
-    fn steps_of_the_geometry_are_put_into_words() {
-        let read = |text: &str| {
-            let fields: Fields = serde_json::from_str(text).unwrap();
-            KnownConfig::from_fields(&fields).unwrap()
-        };
-        let both = r#""do_resize": true, "size": {"height": 64, "width": 96}"#;
-        for (text, resizes, said) in [
-            (both.to_owned(), true, Some("to 64x96")),
-            (format!("{both}, \"keep_aspect_ratio\": true"), false, Some("proportions kept")),
-            (format!("{both}, \"do_pad\": true"), false, Some("to 64x96 and pads them")),
-            (
-                r#""do_resize": true, "size": 72, "do_center_crop": true, "crop_size": 64"#
-                    .to_owned(),
-                false,
-                Some("shorter side is 72 and cuts out their middle of 64x64 (do_center_crop)"),
-            ),
-            (r#""do_resize": true, "size": [64, 64]"#.to_owned(), false, Some("resizes images")),
-            (r#""do_resize": false, "size": 72"#.to_owned(), false, None),
-        ] {
-            let known = read(&format!("{{{text}}}"));
-            assert_eq!(known.resizes, resizes, "{text}");
-            let found = known.geometry.as_deref();
-            assert_eq!(found.is_some(), said.is_some(), "{text}: {found:?}");
-            assert!(
-                said.is_none_or(|said| found.unwrap_or("").ends_with(said)
-                    || found.unwrap_or("").contains(said))
-            );
-        }
-        let filter = |number: u8| read(&format!("{{{both}, \"resample\": {number}}}")).filter;
-        assert_eq!(
-            [filter(0), filter(2), filter(3)],
-            [Some("nearest-neighbor"), None, Some("bicubic")]
-        );
     }
 
     #[test]

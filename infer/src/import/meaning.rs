@@ -44,8 +44,23 @@ pub(super) fn score_kind(scores: &[Tensor], far: Option<&Tensor>) -> ScoreKind {
         if sums.into_iter().all(|sum| (sum - 1.0).abs() <= SUM_ROUNDING) {
             return ScoreKind::LogProbabilities;
         }
+        // As of one channel, for each class of its own.
+        if highest(scores.iter().chain(far)).abs() <= ROUNDING {
+            return ScoreKind::LogSigmoid;
+        }
+    } else if far.is_some_and(|far| is_hyperbolic(scores.iter().chain([far]))) {
+        return ScoreKind::Unscaled;
     }
     ScoreKind::Logits
+}
+
+/// True for scores between -1 and 1 that come near one of the two, as a hyperbolic tangent gives
+/// them for values beyond any image.
+fn is_hyperbolic<'a>(scores: impl Iterator<Item = &'a Tensor>) -> bool {
+    let largest = scores.flat_map(|scores| &scores.data).fold(0.0_f32, |largest, score| {
+        if score.is_finite() { largest.max(score.abs()) } else { f32::INFINITY }
+    });
+    (largest - 1.0).abs() <= ROUNDING
 }
 
 /// True for scores of one channel.
@@ -200,7 +215,7 @@ pub(super) fn doubtful_order(classes: &ClassTable) -> Option<String> {
 pub(super) fn usual_threshold(kind: ScoreKind) -> f32 {
     match kind {
         ScoreKind::Probabilities => 0.5,
-        ScoreKind::Logits | ScoreKind::Unscaled => 0.0,
+        ScoreKind::Logits | ScoreKind::LogSigmoid | ScoreKind::Unscaled => 0.0,
         // A half.
         ScoreKind::LogProbabilities => -std::f32::consts::LN_2,
     }
@@ -321,7 +336,7 @@ mod tests {
     fn scores_are_told_apart() {
         let kind =
             |data: &[f32], far: &[f32]| score_kind(&[scores(2, data)], Some(&scores(2, far)));
-        use ScoreKind::{LogProbabilities, Logits, Probabilities};
+        use ScoreKind::{LogProbabilities, LogSigmoid, Logits, Probabilities, Unscaled};
         assert_eq!(kind(&[0.2, 0.9, 0.8, 0.1], &[0.0, 1.0, 1.0, 0.0]), Probabilities);
         // One score a class, of its own.
         assert_eq!(kind(&[0.2, 0.9, 0.1, 0.7], &[0.0, 1.0, 0.0, 1.0]), Probabilities);
@@ -331,6 +346,10 @@ mod tests {
             LogProbabilities
         );
         assert_eq!(kind(&[-1.0, -5.0, -2.0, -6.0], &[]), Logits);
+        assert_eq!(kind(&[-1.0, -5.0, -2.0, -6.0], &[-90.0, 0.0, -70.0, 0.0]), LogSigmoid);
+        assert_eq!(kind(&[-1.0, -5.0, -2.0, -6.0], &[-90.0, 40.0, -70.0, 0.0]), Logits);
+        assert_eq!(kind(&[-0.4, 0.5, 0.9, -0.6], &[-1.0, 1.0, 1.0, -1.0]), Unscaled);
+        assert_eq!(kind(&[-0.4, 0.5, 0.9, -0.6], &[-40.0, 1.0, 50.0, -1.0]), Logits);
         assert_eq!(kind(&[3.0, -5.0, -2.0, -6.0], &[]), Logits);
         let one = |data: &[f32], far: &[f32]| score_kind(&[scores(1, data)], Some(&scores(1, far)));
         assert_eq!(one(&[-3.0, -0.4], &[-700.0, 0.0]), LogProbabilities);

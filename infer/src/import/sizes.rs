@@ -180,7 +180,7 @@ fn try_all(
     }
     let windows = options.tiling.and_then(Tiling::window).map(|window| [window.size; 2]);
     let stated: Vec<[usize; 2]> =
-        windows.into_iter().chain(known.size).chain(known.native).collect();
+        windows.into_iter().chain(known.geometry.size).chain(known.native).collect();
     let told = told_sizes::told_sizes(failures.iter().filter_map(|error| match error {
         ImportError::Trial { size, source } => Some((*size, source.to_string())),
         _ => None,

@@ -109,6 +109,17 @@ pub enum SegmentError {
         /// The way out, after a semicolon; empty where there is none.
         way: &'static str,
     },
+    /// An image that would be scaled beyond all measure.
+    #[error(
+        "{}x{} pixels would be scaled to {}x{} (height x width) for this model, which is too large: cut the image into parts of usual \
+         proportions, or import the file again with --fit window", size[0], size[1], scaled[0], scaled[1]
+    )]
+    Scaled {
+        /// Height and width of the image.
+        size: [usize; 2],
+        /// Height and width after scaling.
+        scaled: [usize; 2],
+    },
     /// Windows for a file that gives labels.
     #[error(
         "this model gives labels, and overlapping windows of labels have no mean: run images `whole`"

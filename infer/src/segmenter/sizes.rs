@@ -2,10 +2,15 @@
 
 use protoseg_models::bundle::ModelFile;
 use protoseg_models::interface::Fit;
+use protoseg_models::scaling::Scaling;
 use protoseg_models::window::{LogitGrid, MIN_SIDE, ShortSides};
 
 use super::{SegmentError, fit};
 use crate::upsample::Placement;
+
+/// Most pixels of a scaled image that is larger than the image itself: thin images with a longer
+/// shorter side grow without end.
+const MOST_SCALED: usize = 1 << 28;
 
 /// Sizes of images that a network takes whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +25,8 @@ pub(super) enum InputSizes {
     One([usize; 2]),
     /// `[height, width]`, which images are fitted to.
     Fitted(Fit, [usize; 2]),
+    /// Images are scaled, and filled up to multiples of the grid's stride.
+    Scaled(Scaling, LogitGrid),
 }
 
 impl InputSizes {
@@ -29,6 +36,7 @@ impl InputSizes {
         match (adapter.size, interface.fit) {
             (Some(size), Fit::Window) => Self::One(size),
             (Some(size), fit) => Self::Fitted(fit, size),
+            (None, Fit::Scale(scaling)) => Self::Scaled(scaling, grid),
             (None, _) if interface.sides != [None; 2] => Self::Sides(grid, interface.sides),
             (None, _) => Self::Grid(grid),
         }
@@ -39,7 +47,7 @@ impl InputSizes {
     pub(super) fn short_sides(self, one_size: bool) -> ShortSides {
         match self {
             Self::Any if !one_size => ShortSides::Logits,
-            Self::Grid(_) if !one_size => ShortSides::Network,
+            Self::Grid(_) | Self::Scaled(..) if !one_size => ShortSides::Network,
             _ => ShortSides::Window,
         }
     }
@@ -50,10 +58,20 @@ impl InputSizes {
             let [height, width] = size;
             Err(SegmentError::OneSize { found: format!("{height}x{width}"), expected, way })
         };
-        let rounded = |grid: LogitGrid| size.map(|side| grid.round_up(side.max(MIN_SIDE)));
+        let round_up =
+            |size: [usize; 2], grid: LogitGrid| size.map(|side| grid.round_up(side.max(MIN_SIDE)));
+        let rounded = |grid: LogitGrid| round_up(size, grid);
         match self {
             Self::Any => Ok(size.map(|side| side.max(MIN_SIDE))),
             Self::Grid(grid) => Ok(rounded(grid)),
+            Self::Scaled(scaling, grid) => {
+                let scaled @ [height, width] = scaling.scaled(size);
+                let own = size[0].saturating_mul(size[1]);
+                if height.checked_mul(width).is_none_or(|all| all > own.max(MOST_SCALED)) {
+                    return Err(SegmentError::Scaled { size, scaled });
+                }
+                Ok(round_up(scaled, grid))
+            }
             Self::Sides(grid, sides) => {
                 let fits = |(side, fixed): (&usize, &Option<usize>)| {
                     fixed.is_none_or(|fixed| fixed == *side)
@@ -89,6 +107,7 @@ impl InputSizes {
     pub(super) fn check_tile(self, tile: [usize; 2]) -> Result<(), SegmentError> {
         let sizes = match self {
             Self::Fitted(_, size) => Self::One(size),
+            Self::Scaled(_, grid) => Self::Grid(grid),
             other => other,
         };
         sizes.padded(tile).map(drop).map_err(|error| match error {
@@ -100,11 +119,16 @@ impl InputSizes {
     }
 
     /// Returns the place of a scaled image on what the network sees; None for images at their own
-    /// scale in the top left corner.
-    pub(super) fn placement(self, size: [usize; 2]) -> Result<Option<Placement>, SegmentError> {
-        self.padded(size)?;
+    /// scale in the top left corner. With `corner`, letterboxes have the image there too.
+    pub(super) fn placement(
+        self,
+        size: [usize; 2],
+        corner: bool,
+    ) -> Result<Option<Placement>, SegmentError> {
+        let padded = self.padded(size)?;
         Ok(match self {
-            Self::Fitted(how, canvas) => fit::placement(how, size, canvas),
+            Self::Fitted(how, canvas) => fit::placement(how, size, canvas, corner),
+            Self::Scaled(scaling, _) => fit::placement(Fit::Scale(scaling), size, padded, corner),
             _ => None,
         })
     }
@@ -114,7 +138,7 @@ impl InputSizes {
         match self {
             Self::One(size) | Self::Fitted(_, size) => size,
             Self::Sides(_, sides) => [sides[0].unwrap_or(size[0]), sides[1].unwrap_or(size[1])],
-            Self::Any | Self::Grid(_) => size,
+            Self::Any | Self::Grid(_) | Self::Scaled(..) => size,
         }
     }
 }

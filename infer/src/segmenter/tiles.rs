@@ -8,7 +8,7 @@ use ndarray::{Array3, CowArray, Ix3};
 use protoseg_models::variant::ModelKind;
 use protoseg_models::window::{Blend, LogitGrid, ShortSides, Window, WindowPlan};
 
-use super::fit;
+use super::fit::Painter;
 use super::rolling::RollingMerger;
 use super::{ImageView, InputSizes, SegmentError};
 use crate::kernels::LogitPlanes;
@@ -20,6 +20,7 @@ use crate::upsample::{self, LogitGeometry, Outputs, Prediction, ScoreScale};
 pub struct Tiler {
     pub(super) kind: ModelKind,
     pub(super) sizes: InputSizes,
+    pub(super) painter: Painter,
     /// Windows along height and width.
     pub(super) windows: Option<[Window; 2]>,
     pub(super) grid: LogitGrid,
@@ -87,13 +88,17 @@ impl Tiler {
         };
         let padded = plan.as_ref().map_or(tile_size, |plan| plan.padded());
         let align_corners = self.grid.align_corners;
-        let placement = if plan.is_none() { self.sizes.placement(size)? } else { None };
+        let placement = match plan {
+            Some(_) => None,
+            None => self.sizes.placement(size, self.painter.bars.corner)?,
+        };
         let frame = LogitGeometry {
             placement,
             scores: self.scores,
             ..LogitGeometry::new(size, padded, align_corners)
         };
-        Ok(TileGrid { starts, tile_size, plan, frame, classes: self.classes })
+        let (classes, painter) = (self.classes, self.painter);
+        Ok(TileGrid { starts, tile_size, plan, frame, painter, classes })
     }
 }
 
@@ -113,6 +118,7 @@ pub struct TileGrid {
     tile_size: [usize; 2],
     plan: Option<Arc<WindowPlan>>,
     frame: LogitGeometry,
+    painter: Painter,
     classes: usize,
 }
 
@@ -132,7 +138,7 @@ impl TileGrid {
     pub fn append<'a>(&self, image: impl Into<ImageView<'a>>, index: usize, pixels: &mut Vec<u8>) {
         let image = image.into();
         match self.frame.placement {
-            Some(placement) => fit::append(&image, placement, pixels),
+            Some(placement) => self.painter.append(&image, placement, pixels),
             None => image.append_tile(self.starts[index], self.tile_size, pixels),
         }
     }
@@ -262,6 +268,7 @@ impl TileMerger {
 
 #[cfg(test)]
 mod tests {
+    use protoseg_models::interface::Interface;
     use protoseg_models::random::Stream;
 
     use super::*;
@@ -271,6 +278,7 @@ mod tests {
         Tiler {
             kind: ModelKind::Logits,
             sizes: InputSizes::Any,
+            painter: Painter::new(&Interface::default()),
             windows: window.map(|window| [window; 2]),
             grid,
             blend: Blend::Ramp,

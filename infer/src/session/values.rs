@@ -147,7 +147,10 @@ pub(crate) fn class_planes(output: RawOutput, interface: &Interface) -> Tensor {
         Some(threshold) => {
             let other = |score: f32| match interface.scores {
                 ScoreKind::Probabilities => 2.0 * threshold - score,
-                ScoreKind::Logits | ScoreKind::LogProbabilities | ScoreKind::Unscaled => threshold,
+                ScoreKind::Logits
+                | ScoreKind::LogProbabilities
+                | ScoreKind::LogSigmoid
+                | ScoreKind::Unscaled => threshold,
             };
             let mut two = Vec::with_capacity(data.len() * 2);
             for scores in data.chunks_exact(plane.max(1)) {

@@ -44,7 +44,8 @@ pub struct ScoreScale {
 impl ScoreScale {
     /// True where confidence is the softmax of the scores as they are.
     pub(crate) fn is_softmax(self) -> bool {
-        self.kind != ScoreKind::Probabilities && self.bias == 0.0
+        let apart = matches!(self.kind, ScoreKind::Probabilities | ScoreKind::LogSigmoid);
+        !apart && self.bias == 0.0
     }
 }
 

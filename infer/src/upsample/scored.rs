@@ -29,6 +29,7 @@ impl ScoreScale {
                 let lead = if next > 0.0 { (own / next).ln() } else { f32::INFINITY };
                 (own.clamp(0.0, 1.0), if own > 0.0 { lead } else { 0.0 })
             }
+            ScoreKind::LogSigmoid => (own.min(0.0).exp(), own - next),
             ScoreKind::Logits | ScoreKind::LogProbabilities | ScoreKind::Unscaled => {
                 let sum: f32 = scores.iter().map(|score| (score - own).exp()).sum();
                 (1.0 / sum, own - next)
@@ -119,6 +120,13 @@ mod tests {
         assert_eq!(found.confidence, Some(ndarray::arr2(&[[153, 255]])));
         // ln 2 in steps of 1/16.
         assert_eq!(found.margin, Some(ndarray::arr2(&[[11, 255]])));
+        // The logarithms of 0.6 and 0.3, and of 0.001 and 0.9, which do not add up to 1.
+        let scores = ScoreScale { kind: ScoreKind::LogSigmoid, bias: 0.0 };
+        let logs = [0.6, 0.001, 0.3, 0.9].map(f32::ln);
+        let found = predicted(&logs, 2, scores);
+        assert_eq!(found.labels, ndarray::arr2(&[[0, 1]]));
+        assert_eq!(found.confidence, Some(ndarray::arr2(&[[153, 230]])));
+        assert_eq!(found.margin, Some(ndarray::arr2(&[[11, 109]])));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use protoseg_infer::session;
 use protoseg_models::adapter::{ChannelOrder, Normalization};
 use protoseg_models::bundle::{Manifest, ModelFile, signature};
 use protoseg_models::interface::{Fit, OutputLayout, ScoreKind};
+use protoseg_models::scaling::{Resample, Scaling};
 use protoseg_models::variant::{ModelKind, Precision};
 use protoseg_models::window::{Tiling, Window};
 
@@ -51,7 +52,7 @@ pub(crate) struct ImportArgs {
     /// Order of the output's dimensions, such as nchw or nhwc [default: by its shape and by trial]
     #[arg(long, value_name = "ORDER", help_heading = "Output")]
     output_layout: Option<OutputLayout>,
-    /// Meaning of the scores: logits, log-probabilities, probabilities or unscaled [default: by trial]
+    /// Meaning of the scores: logits, log-probabilities, log-sigmoid, probabilities or unscaled [default: by trial]
     #[arg(long, value_name = "KIND", help_heading = "Output")]
     scores: Option<ScoreKind>,
     /// Score of one channel above which a pixel is of class 1 [default: that of one half]
@@ -101,6 +102,14 @@ pub(crate) struct ImportArgs {
     /// labels and where preprocessor_config.json beside the file says so.
     #[arg(long, value_name = "WAY", help_heading = "Geometry")]
     fit: Option<Fit>,
+    /// Scale images so that their shorter side has so many pixels, and the longer at most as many as
+    /// stand behind a colon; for files that take any size
+    #[arg(long, value_name = "SHORTER[:LONGER]", value_parser = parse_edge, conflicts_with_all = ["fit", "size"], help_heading = "Geometry")]
+    edge: Option<Scaling>,
+    /// Filter of scaled images: nearest, box, bilinear, hamming, bicubic or lanczos [default: that of
+    /// preprocessor_config.json, else bilinear]
+    #[arg(long, value_name = "FILTER", help_heading = "Geometry")]
+    resample: Option<Resample>,
     #[command(flatten)]
     reading: ReadingArgs,
     /// Precision of the weights, which sets the limits of `protoseg check`
@@ -192,7 +201,8 @@ fn request(arguments: &ImportArgs) -> anyhow::Result<(ImportOptions, Option<Stri
         align_corners: arguments.align_corners,
         multiple: arguments.multiple,
         size: arguments.size,
-        fit: arguments.fit,
+        fit: arguments.fit.or(arguments.edge.map(Fit::Scale)),
+        resample: arguments.resample,
         tiling,
         oblong,
         scores: arguments.scores,
@@ -225,7 +235,12 @@ fn describe(manifest: &Manifest, file: &ModelFile) -> String {
     let interface = adapter.as_ref().map(|adapter| &adapter.interface);
     let oblong = interface.and_then(|interface| interface.windows);
     let fit = interface.map_or(Fit::Window, |interface| interface.fit);
+    let scaled = match fit {
+        Fit::Scale(scaling) => format!("images scaled {scaling}"),
+        _ => String::new(),
+    };
     let tiling = match (window, size) {
+        (None, None) if matches!(fit, Fit::Scale(_)) => scaled,
         (Some(_), _) => format!("windows of {}", Tiling::from(window)),
         (None, Some([height, width])) => match (oblong, fit) {
             (Some([down, right]), _) => {
@@ -291,6 +306,23 @@ fn parse_size(text: &str) -> Result<[usize; 2], String> {
     let side = |text: &str| text.trim().parse().ok().filter(|side| (1..=16_384).contains(side));
     let size = text.split_once('x').and_then(|(height, width)| Some([side(height)?, side(width)?]));
     size.ok_or_else(|| "write HEIGHTxWIDTH in pixels, such as 512x1024".to_owned())
+}
+
+/// Parses `512` or `512:2048`, the shorter side and the most of the longer.
+fn parse_edge(text: &str) -> Result<Scaling, String> {
+    let side = |text: &str| text.trim().parse().ok().filter(|side| (1..=16_384).contains(side));
+    let edge = match text.split_once(':') {
+        None => side(text).map(|shortest| (shortest, None)),
+        Some((shortest, longest)) => {
+            let longest = side(longest);
+            side(shortest).filter(|_| longest.is_some()).map(|shortest| (shortest, longest))
+        }
+    };
+    edge.filter(|(shortest, longest)| longest.is_none_or(|longest| longest >= *shortest))
+        .map(|(shortest, longest)| Scaling::Edge { shortest, longest })
+        .ok_or_else(|| {
+            "write SHORTER or SHORTER:LONGER in pixels, such as 512 or 512:2048".to_owned()
+        })
 }
 
 /// Parses `whole`, `512:384`, or `512x1024:384` for oblong windows.

@@ -55,7 +55,10 @@ fn options_win_over_a_configuration_and_what_is_taken_of_it_is_said() {
     ] {
         let (dir, given) = import_with("float-nchw", MOBILE_VIT, options);
         says(&given, parts);
-        says(&given, &["shorter side is 72 and cuts out their middle of 64x64", "not followed"]);
+        says(
+            &given,
+            &["images are scaled to a shorter side of 72, as", "the middle of 64x64 that"],
+        );
         assert_eq!(adapter(&dir).order, order, "{options}");
         let red = if order == Rgb { 0 } else { 2 };
         if options.contains("imagenet") {
@@ -82,13 +85,10 @@ fn geometry_that_is_not_followed_is_said() {
             "square",
             config(square, r#", "resample": 0"#),
             "",
-            &[
-                "resized to it, as preprocessor_config.json says",
-                "by nearest-neighbor",
-                "bilinearly",
-            ][..],
+            &["resized to it, as preprocessor_config.json says", "by the nearest filter"][..],
         ),
-        ("square", config(square, r#", "resample": 3"#), "", &["by bicubic interpolation"]),
+        ("square", config(square, r#", "resample": 3"#), "", &["by the bicubic filter"]),
+        ("square", config(square, r#", "resample": 9"#), "", &["9, is not known", "--resample"]),
         (
             "square",
             config(r#"{"height": 32, "width": 32}"#, ""),
@@ -108,8 +108,27 @@ fn geometry_that_is_not_followed_is_said() {
             "float-nchw",
             config(square, r#", "resample": 3"#),
             "",
-            &["at their own size", "--fit resize --size 64x64 does so, bilinearly"],
+            &["resized to it, as preprocessor_config.json says", "by the bicubic filter"],
         ),
+        (
+            "float-nchw",
+            config(square, r#", "resample": 3"#),
+            "--fit window",
+            &["at their own size", "--fit resize --size 64x64 does so"],
+        ),
+        (
+            "float-nchw",
+            config(square, r#", "keep_aspect_ratio": true, "ensure_multiple_of": 32"#),
+            "",
+            &["images are scaled near 64x64 with their proportions kept, in multiples of 32, as"],
+        ),
+        (
+            "square",
+            config(r#"{"longest_edge": 64}"#, r#", "do_pad": true, "pad_size": 64"#),
+            "",
+            &["scaled into it with their proportions kept, as preprocessor_config.json says"],
+        ),
+        ("float-nchw", config("64", ""), "--edge 48:99", &["a shorter side of 48 and a longer of"]),
         (
             "float-nchw",
             config(square, r#", "keep_aspect_ratio": true"#),
