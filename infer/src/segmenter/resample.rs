@@ -11,6 +11,9 @@ const PRECISION_BITS: u32 = 32 - 8 - 2;
 
 const CHANNELS: usize = 3;
 
+/// Weight of a pixel at a distance from the middle, in pixels of the smaller image.
+type Weight = fn(f64) -> f64;
+
 /// Weights of the pixels in a row or column that a scaled pixel is made of.
 struct Taps {
     /// First pixel.
@@ -104,7 +107,7 @@ fn nearest(
 }
 
 /// Radius and weights of a filter; None for the nearest pixel.
-fn kernel(filter: Resample) -> Option<(f64, fn(f64) -> f64)> {
+fn kernel(filter: Resample) -> Option<(f64, Weight)> {
     Some(match filter {
         Resample::Nearest => return None,
         Resample::Box => (0.5, |x| if x > -0.5 && x <= 0.5 { 1.0 } else { 0.0 }),
@@ -132,7 +135,7 @@ fn sinc(x: f64) -> f64 {
 
 /// Taps of each of `to` pixels among `from`. Where images shrink, all pixels count that shrink into
 /// one.
-fn taps(from: usize, to: usize, support: f64, weight: fn(f64) -> f64) -> Vec<Taps> {
+fn taps(from: usize, to: usize, support: f64, weight: Weight) -> Vec<Taps> {
     let scale = from as f64 / to as f64;
     let stretch = scale.max(1.0);
     let reach = support * stretch;
