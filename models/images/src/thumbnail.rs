@@ -30,7 +30,7 @@ const PROPORTION: f64 = 0.02;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Thumbnail {
-    cells: [u8; SIDE * SIDE],
+    cells: Box<[u8; SIDE * SIDE]>,
     /// Width by height.
     proportion: f64,
 }
@@ -46,7 +46,7 @@ impl Thumbnail {
         let (width, height) = (image.width() as usize, image.height() as usize);
         let proportion = width as f64 / height.max(1) as f64;
         if width.min(height) < SIDE {
-            return Self { cells: [0; SIDE * SIDE], proportion };
+            return Self { cells: Box::new([0; SIDE * SIDE]), proportion };
         }
         let mut sums = [0_u64; SIDE * SIDE];
         let mut counts = [0_u64; SIDE * SIDE];
@@ -60,7 +60,7 @@ impl Thumbnail {
                 counts[first + column] += 1;
             }
         }
-        let mut cells = [0; SIDE * SIDE];
+        let mut cells = Box::new([0; SIDE * SIDE]);
         for ((cell, sum), count) in cells.iter_mut().zip(sums).zip(counts) {
             *cell = (sum / 256 / count.max(1)) as u8;
         }
@@ -76,7 +76,7 @@ impl Thumbnail {
 
     fn is_near(&self, other: &Self) -> bool {
         let mut sum = 0;
-        self.cells.iter().zip(&other.cells).all(|(one, other)| {
+        self.cells.iter().zip(other.cells.iter()).all(|(one, other)| {
             let difference = one.abs_diff(*other);
             sum += u32::from(difference);
             difference <= LARGEST && sum <= LARGEST_SUM
@@ -106,7 +106,7 @@ impl TryFrom<String> for Thumbnail {
 
     fn try_from(text: String) -> Result<Self, ThumbnailError> {
         let (digits, proportion) = text.split_once(' ').ok_or(ThumbnailError)?;
-        let mut cells = [0; SIDE * SIDE];
+        let mut cells = Box::new([0; SIDE * SIDE]);
         if digits.len() != 2 * cells.len() {
             return Err(ThumbnailError);
         }

@@ -13,7 +13,7 @@ use super::{Conversion, ConvertError, Item, Outside, Truth, one_per_class};
 use crate::id_map::IdMap;
 use crate::image_file::{self, DecodeError, ImageFile, ImageFileError, swaps_sides};
 use crate::label_map::LabelMap;
-use crate::label_mapping::{ClassOrigin, LabelMapping, MaskError};
+use crate::label_mapping::{ClassOrigin, LabelMapping, MappedLabels, MaskError};
 use crate::labeled::turned;
 use crate::mask::{Mask, MaskSamples};
 use crate::palettes::DrawnIndex;
@@ -149,10 +149,11 @@ impl Conversion {
                 Ok(drawing.with_palette(path, mapping, mapped.palette))
             }
             Truth::Renumbered { path, mapping, map } => {
-                let (size, mut classes, palette) = renumbered(path, mapping, map, max_pixels)?;
+                let (size, mapped) = renumbered(path, mapping, map, max_pixels)?;
+                let mut classes = mapped.labels;
                 self.keep_ignored(&mut classes);
                 let drawing = Drawing::new(Canvas::with_classes(size, classes));
-                Ok(drawing.with_palette(path, mapping, palette))
+                Ok(drawing.with_palette(path, mapping, mapped.palette))
             }
             Truth::Threshold { path, least } => {
                 let BrightPixels { size, are_bright, histogram } =
@@ -241,13 +242,13 @@ fn turn_like(
     Ok((map, if is_clear { ImageTurn::Seen } else { ImageTurn::Unclear }))
 }
 
-/// Height and width, train ids and palette of a mask whose ids get new ones.
+/// Height and width, train ids and palette of a mask whose ids get new ones; no counts of ids.
 fn renumbered(
     path: &Path,
     mapping: &Arc<LabelMapping>,
     map: &IdMap,
     max_pixels: u64,
-) -> Result<([usize; 2], Vec<u8>, Vec<DrawnIndex>), ConvertError> {
+) -> Result<([usize; 2], MappedLabels), ConvertError> {
     let mask = Mask::read(path, max_pixels)?;
     let size = mask.size();
     let palette = match &mask.samples {
@@ -266,7 +267,8 @@ fn renumbered(
         return Err(mapping.unknown_ids(&ids, size[1], path).into());
     }
     let label = |id: Option<u8>| id.and_then(|id| mapping.train_id(id)).unwrap_or(IGNORE_INDEX);
-    Ok((size, new_ids.into_iter().map(label).collect(), palette))
+    let labels = new_ids.into_iter().map(label).collect();
+    Ok((size, MappedLabels { labels, ids: Box::new([0; 256]), palette }))
 }
 
 /// True for the pixels of a mask of objects that are in one.
