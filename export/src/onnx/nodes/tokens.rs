@@ -10,6 +10,7 @@ use protoseg_models::weights::Tensor;
 use crate::bicubic;
 use crate::onnx::nodes::{NodeWriter, resize_scale};
 use crate::onnx::proto::AttributeProto;
+use crate::onnx::qdq;
 
 impl NodeWriter<'_> {
     /// Writes the resizing of an image and a convolution over its patches.
@@ -140,16 +141,16 @@ impl NodeWriter<'_> {
     }
 
     /// Writes a linear layer on tokens: a product with transposed weights, and a sum.
-    pub(super) fn token_linear(&mut self, node: &Node, output: &str) {
+    pub(super) fn token_linear(&mut self, node: &Node, id: NodeId, output: &str) {
         let name = self.name(node);
         let [weight, bias] = [Role::LinearWeight, Role::Bias].map(|role| node.parameter_name(role));
-        let matrix = &self.network.weights[&weight];
-        let [rows, columns] = [matrix.shape[0], matrix.shape[1]];
-        let transposed = Tensor::from_fn(&[columns, rows], |index| {
-            matrix.data[index % rows * columns + index / rows]
-        });
-        let transposed = Arc::new(transposed);
-        let weight = self.builder.weight(&weight, &transposed, self.float);
+        let weight = match self.plan.and_then(|plan| plan.linear(id)) {
+            Some(linear) => qdq::linear_weights(self.builder, &weight, linear),
+            None => {
+                let transposed = Arc::new(transposed(&self.network.weights[&weight]));
+                self.builder.weight(&weight, &transposed, self.float)
+            }
+        };
         let bias = self.builder.weight(&bias, &self.network.weights[&bias], self.float);
         let input = self.values[node.inputs[0].0].clone();
         let product =
@@ -231,4 +232,10 @@ impl NodeWriter<'_> {
         };
         self.builder.node(&name, "Reshape", vec![planes, shape], output, vec![]);
     }
+}
+
+/// Returns a matrix with rows and columns exchanged.
+fn transposed(matrix: &Tensor) -> Tensor {
+    let [rows, columns] = [matrix.shape[0], matrix.shape[1]];
+    Tensor::from_fn(&[columns, rows], |index| matrix.data[index % rows * columns + index / rows])
 }
