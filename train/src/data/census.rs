@@ -82,9 +82,11 @@ impl ListFacts {
         (0..self.sizes.len()).max_by_key(|&index| self.sizes[index].iter().product::<usize>())
     }
 
-    /// Returns the number of images with a side below a length, and the smallest image's index.
-    pub fn below(&self, side: usize) -> Option<(usize, usize)> {
-        let small = |index: &usize| self.sizes[*index].iter().any(|&length| length < side);
+    /// Returns the number of images below a height or width, and the smallest one's index.
+    pub fn below(&self, limits: [usize; 2]) -> Option<(usize, usize)> {
+        let small = |index: &usize| {
+            self.sizes[*index].iter().zip(limits).any(|(&length, limit)| length < limit)
+        };
         let smallest = (0..self.sizes.len())
             .filter(small)
             .min_by_key(|&index| self.sizes[index].iter().product::<usize>())?;

@@ -234,6 +234,7 @@ fn table(axes: &[AblationAxis], rows: &[(Vec<String>, Vec<Metrics>)]) -> String 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::crop_size::CropSize;
 
     #[test]
     fn a_grid_has_every_combination() {
@@ -248,7 +249,7 @@ mod tests {
             (named.len(), named[1].as_str(), named[4].as_str()),
             (6, "seed=1 mode=prototype", "seed=3 mode=supervised")
         );
-        assert!(runs.iter().all(|run| run.config.crop == 96));
+        assert!(runs.iter().all(|run| run.config.crop == CropSize::square(96)));
         assert_eq!(runs[2].config.for_warmup().unwrap(), runs[3].config.for_warmup().unwrap());
         for wrong in ["mode", "mode=", "mode=a,,b"] {
             assert!(wrong.parse::<AblationAxis>().is_err(), "{wrong}");
