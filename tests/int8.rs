@@ -9,9 +9,10 @@ use protoseg_export::onnx::emit::{emit, emit_quantized};
 use protoseg_export::{Network, QuantizationPlan, QuantizeConfig};
 use protoseg_infer::EngineConfig;
 use protoseg_infer::session::Runner;
+use protoseg_models::arch::vit::{self, VitScaling};
 use protoseg_models::arch::{Arch, Preset};
 use protoseg_models::formula;
-use protoseg_models::graph::Tag;
+use protoseg_models::graph::{Conv, Graph, Op, Tag};
 use protoseg_models::variant::{Precision, Variant};
 
 /// Height and width of a scene that is not in the calibration.
@@ -78,4 +79,102 @@ fn lower_precision_changes_logits_by_rounding_only() {
             "decoder.low.relu",
         ],
     );
+}
+
+/// Width of the small transformer.
+const WIDTH: usize = 128;
+/// Depth of the small transformer.
+const DEPTH: usize = 4;
+
+/// Returns a small transformer with a linear head.
+fn transformer() -> Graph {
+    let mut graph = Graph::new();
+    let outputs = vit::encoder(&mut graph, "encoder.", VitScaling::new(WIDTH, DEPTH), 14, 0);
+    let joined = graph.push("decoder.concat", Op::Concat, &outputs.taps);
+    let logits = graph.push("decoder.classifier", Op::Conv(Conv::new(5, 1).bias()), &[joined]);
+    graph.tag(Tag::Logits, logits);
+    graph
+}
+
+/// A linear layer in integers gives the product of the dequantized input with weights that are
+/// rounded here once more, in 64-bit floats, and the bias.
+///
+/// ONNX Runtime rounds the scale of the products, the product and the sum to 24 bits, and the
+/// input as it is read here; each errs by at most 2^-24 of the sum of all terms' sizes.
+#[test]
+fn a_linear_layer_in_integers_computes_what_its_integers_say() {
+    let graph = transformer();
+    let weights = formula::weights(&graph, Some(5));
+    let layers = ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"];
+    let inputs = ["norm1", "attn", "norm2", "mlp.act"];
+    let name = |part: &&str| format!("encoder.blocks.1.{part}");
+    let names: Vec<String> = layers.iter().chain(&inputs).map(name).collect();
+    let outputs: Vec<_> =
+        names.iter().map(|name| (graph.find(name).unwrap(), name.as_str())).collect();
+    let network = Network::new(&graph, &weights, &outputs).unwrap();
+    let calibration = calibration::record(&graph, &weights);
+    let plan = QuantizationPlan::new(&network, &calibration, QuantizeConfig::CPU).unwrap();
+    let file = emit_quantized(&network, &plan, None).unwrap().file.to_bytes();
+    let scene = protoseg_synthetic::render_scene(2, 0, 56, 70);
+    let mut runner = Runner::from_bytes("layers", &file, &EngineConfig::default()).unwrap();
+    let asked: Vec<&str> = names.iter().map(String::as_str).collect();
+    let found = runner.run_outputs(&scene.image, [1, 56, 70], &asked).unwrap();
+    for (layer, input) in [0, 1, 2, 3].map(|index| (index, index + 4)) {
+        let parameter = |part: &str| &weights[&format!("{}.{part}", names[layer])];
+        let (weight, bias) = (parameter("weight"), parameter("bias"));
+        let (out, inside) = (weight.shape[0], weight.shape[1]);
+        let rounded: Vec<f64> = weight.data.chunks(inside).flat_map(round_row).collect();
+        let mut levels: Vec<u32> = found[input].data.iter().map(|value| value.to_bits()).collect();
+        levels.sort_unstable();
+        levels.dedup();
+        assert!((20..=256).contains(&levels.len()), "{}: {}", names[input], levels.len());
+        for (tokens, sums) in found[input].data.chunks(inside).zip(found[layer].data.chunks(out)) {
+            for (channel, &sum) in sums.iter().enumerate() {
+                let row = &rounded[channel * inside..][..inside];
+                let terms = || row.iter().zip(tokens).map(|(weight, &x)| weight * f64::from(x));
+                let bias = f64::from(bias.data[channel]);
+                let expected = terms().sum::<f64>() + bias;
+                let size = terms().map(f64::abs).sum::<f64>() + bias.abs();
+                let error = (f64::from(sum) - expected).abs();
+                let limit = 4.0 * size / f64::from(1_u32 << 24);
+                assert!(error <= limit, "{}: {sum} is not {expected}", names[layer]);
+            }
+        }
+    }
+}
+
+/// Rounds the weights of an output channel to 7 bits.
+fn round_row(row: &[f32]) -> Vec<f64> {
+    let reach = row.iter().fold(0.0_f32, |reach, weight| reach.max(weight.abs()));
+    let scale = f64::from((f64::from(reach) / 63.0) as f32);
+    row.iter().map(|&weight| (f64::from(weight) / scale).round_ties_even() * scale).collect()
+}
+
+/// The limit is that of convolutions: a path through this network has 16 linear layers, whose
+/// branches are scaled down and added to what stays in floats, so errors are smaller.
+#[test]
+fn a_transformer_in_integers_differs_by_rounding_only_and_runs_in_integers() {
+    let graph = transformer();
+    let weights = formula::weights(&graph, Some(5));
+    let logits = graph.tagged(Tag::Logits).unwrap();
+    let network = Network::new(&graph, &weights, &[(logits, "logits")]).unwrap();
+    let network = network.fold_layer_scale().unwrap();
+    let expected = run("fp32", &emit(&network, &Variant::LOGITS, None).unwrap().file.to_bytes());
+    let calibration = calibration::record(&graph, &weights);
+    let plan = QuantizationPlan::new(&network, &calibration, QuantizeConfig::CPU).unwrap();
+    let file = emit_quantized(&network, &plan, None).unwrap().file.to_bytes();
+    let found = distance(&run("int8", &file), &expected);
+    eprintln!("transformer: {found:.4}");
+    assert!((0.002..LIMIT).contains(&found), "{found}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onnx");
+    std::fs::write(&path, &file).unwrap();
+    let runner = Runner::open(&path, &EngineConfig::default()).unwrap();
+    let profile = runner.profile([1, NEW[0], NEW[1]]).unwrap();
+    let nodes = |name: &str| {
+        profile.operators.iter().find(|found| found.name == name).map(|found| found.nodes)
+    };
+    // Four linear layers a block; the two products of attention are in floats.
+    assert_eq!(nodes("MatMulIntegerToFloat"), Some(4 * DEPTH), "{profile:?}");
 }

@@ -2,5 +2,6 @@
 
 pub(crate) mod conv;
 pub(crate) mod float16;
+pub(crate) mod linear;
 pub(crate) mod plan;
 pub(crate) mod range;

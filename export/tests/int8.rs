@@ -9,10 +9,11 @@ use prost::Message;
 use protoseg_export::onnx::emit::{emit, emit_quantized};
 use protoseg_export::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 use protoseg_export::{Network, QuantizationPlan, QuantizeConfig};
+use protoseg_models::arch::vit::{self, VitScaling};
 use protoseg_models::arch::{Arch, Preset};
 use protoseg_models::calibration::{Calibration, HISTOGRAM_BINS, NodeRange};
 use protoseg_models::formula;
-use protoseg_models::graph::{Graph, Op, Tag};
+use protoseg_models::graph::{Conv, Graph, Op, Tag};
 use protoseg_models::variant::{Precision, Variant};
 
 const FLOAT: i32 = 1;
@@ -101,6 +102,16 @@ impl File {
             self.producer(value).filter(|producer| producer.op_type() == "DequantizeLinear")?;
         Some((self.floats(&producer.input[1]), &self.constants[&producer.input[2]]))
     }
+}
+
+/// Returns a small transformer with a linear head.
+fn transformer() -> Graph {
+    let mut graph = Graph::new();
+    let outputs = vit::encoder(&mut graph, "encoder.", VitScaling::new(64, 4), 14, 0);
+    let joined = graph.push("decoder.concat", Op::Concat, &outputs.taps);
+    let logits = graph.push("decoder.classifier", Op::Conv(Conv::new(5, 1).bias()), &[joined]);
+    graph.tag(Tag::Logits, logits);
+    graph
 }
 
 /// Checks that each value is rounded once and dequantized with the same parameters.
@@ -196,6 +207,74 @@ fn for_cpus_all_but_the_classifier_is_in_integers() {
                 shape.name()
             );
         }
+    }
+}
+
+/// The pattern that ONNX Runtime fuses to a product of integers: both factors dequantized, the
+/// weights with one scale a column, the product not rounded, and the bias added in floats.
+#[test]
+fn linear_layers_of_transformers_are_in_integers_and_the_rest_of_them_in_floats() {
+    let graph = transformer();
+    let network = network(&graph, &[]).fold_layer_scale().unwrap();
+    for (config, element) in [(QuantizeConfig::CPU, UINT8), (QuantizeConfig::TENSORRT, INT8)] {
+        let plan = QuantizationPlan::new(&network, &calibration(&graph), config).unwrap();
+        let floats = plan.variant().quantization.clone().unwrap().float_nodes;
+        for node in network.graph().nodes().iter().filter(|node| node.name.contains("encoder.")) {
+            let linear = matches!(node.op, Op::TokenLinear { .. });
+            assert_ne!(floats.contains(&node.name), linear, "{}", node.name);
+        }
+        let file = File::new(&network, &plan);
+        check_pairs(&file, element);
+        let products = || file.operators("MatMul").filter(|node| node.name().ends_with(".product"));
+        assert_eq!(products().count(), 16);
+        for product in products() {
+            let name = product.name().strip_suffix(".product").unwrap();
+            let (input, zero) = file.rounding(&product.input[0]).unwrap();
+            assert_eq!((input.len(), zero.data_type), (1, Some(element)));
+            assert_eq!(file.readers(&product.input[0]).len(), 1, "{name}");
+            let weight = file.producer(&product.input[1]).unwrap();
+            assert_eq!(weight.attribute[0].i, Some(1), "{name}");
+            let integers = &file.constants[&weight.input[0]];
+            let (scales, zeros) = file.rounding(&product.input[1]).unwrap();
+            assert_eq!(integers.data_type, Some(INT8));
+            assert_eq!(
+                (scales.len() as i64, zeros.dims.as_slice()),
+                (integers.dims[1], &integers.dims[1..])
+            );
+            let sum = file.readers(&product.output[0])[0];
+            assert_eq!((sum.op_type(), sum.name()), ("Add", name));
+            assert_eq!(file.constants[&sum.input[1]].data_type, Some(FLOAT));
+            assert!(file.readers(&sum.output[0])[0].op_type() != "QuantizeLinear", "{name}");
+        }
+        // The factors of attention, and the shares of its softmax.
+        for part in ["scores", "mixed"] {
+            let node = format!("encoder.blocks.0.attn.{part}");
+            let node = file.producer(&node).unwrap();
+            assert!(node.input.iter().all(|input| file.rounding(input).is_none()), "{part}");
+        }
+    }
+}
+
+#[test]
+fn sensitive_linear_layers_stay_in_floats_one_by_one() {
+    let graph = transformer();
+    let network = network(&graph, &[]).fold_layer_scale().unwrap();
+    let mut calibration = calibration(&graph);
+    let all = QuantizationPlan::new(&network, &calibration, QuantizeConfig::CPU).unwrap();
+    for value in ["encoder.blocks.1.mlp.act", "encoder.blocks.2.attn"] {
+        calibration.nodes.get_mut(value).unwrap().sensitivity = 0.2;
+    }
+    let plan = QuantizationPlan::new(&network, &calibration, QuantizeConfig::CPU).unwrap();
+    let floats = |plan: &QuantizationPlan| plan.variant().quantization.clone().unwrap().float_nodes;
+    let before = floats(&all);
+    let added: Vec<String> =
+        floats(&plan).into_iter().filter(|node| !before.contains(node)).collect();
+    assert_eq!(added, ["encoder.blocks.1.mlp.fc2", "encoder.blocks.2.attn.proj"]);
+    let file = File::new(&network, &plan);
+    check_pairs(&file, UINT8);
+    for name in added {
+        let product = file.producer(&format!("{name}.product")).unwrap();
+        assert!(product.input.iter().all(|input| file.rounding(input).is_none()), "{name}");
     }
 }
 

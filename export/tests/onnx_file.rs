@@ -11,10 +11,12 @@ use protoseg_export::onnx::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 };
 use protoseg_models::arch::efficientnet_lite::{LITE0, classifier};
-use protoseg_models::arch::{Arch, Preset, vit};
+use protoseg_models::arch::vit::{self, VitScaling};
+use protoseg_models::arch::{Arch, Preset};
+use protoseg_models::digest;
 use protoseg_models::formula;
-use protoseg_models::graph::{Graph, Tag};
-use protoseg_models::variant::Variant;
+use protoseg_models::graph::{Conv, Graph, Op, Tag};
+use protoseg_models::variant::{Precision, Variant};
 
 /// Returns the folded file of a graph's logits.
 fn file(graph: &Graph) -> ModelProto {
@@ -160,4 +162,31 @@ fn an_unfolded_network_keeps_its_batch_normalization() {
         .map(|part| format!("{}.{part}", norm.name()));
     assert_eq!(norm.input[1..], parts);
     assert_eq!(norm.attribute, [AttributeProto::float("epsilon", 1e-3)]);
+}
+
+/// A checkpoint gives the same file from one version to the next, unless the writer is changed on
+/// purpose: then results and speed are compared, and these digests follow.
+#[test]
+fn float_files_keep_their_nodes_and_weights() {
+    let mut transformer = Graph::new();
+    let encoder = vit::encoder(&mut transformer, "encoder.", VitScaling::new(64, 4), 14, 1);
+    let joined = transformer.push("decoder.concat", Op::Concat, &encoder.taps);
+    let classifier = Op::Conv(Conv::new(5, 1).bias());
+    let logits = transformer.push("decoder.classifier", classifier, &[joined]);
+    transformer.tag(Tag::Logits, logits);
+    let lite = Arch::new(Preset::DeepLabV3PlusEfficientNetLite0, 5).unwrap().graph();
+    let digests = [&lite, &transformer].map(|graph| {
+        let logits = (graph.tagged(Tag::Logits).unwrap(), "logits");
+        let network = Network::new(graph, &formula::weights(graph, None), &[logits]).unwrap();
+        let network = network.fold_batch_norm().unwrap().fold_layer_scale().unwrap();
+        [Precision::Fp32, Precision::Fp16].map(|precision| {
+            let variant = Variant { precision, ..Variant::LOGITS };
+            let bytes = emit(&network, &variant, None).unwrap().file.to_bytes();
+            let graph = ModelProto::decode(bytes.as_slice()).unwrap().graph.unwrap();
+            digest::sha256_bytes(&graph.encode_to_vec())[..16].to_owned()
+        })
+    });
+    let expected =
+        [["76417ed13cbaf61d", "fe83f31fa399ed8a"], ["7cf86c7212d754b7", "bb3dd39be7d0d067"]];
+    assert_eq!(digests, expected);
 }

@@ -13,7 +13,7 @@ pub mod efficientnet_lite;
 pub mod resnet;
 pub mod vit;
 
-mod vit_head;
+pub mod vit_head;
 
 use efficientnet_lite::{LITE0, LITE1, LITE2};
 use vit::VitScaling;
@@ -193,13 +193,16 @@ impl Default for VitOptions {
 
 /// Head of a vision transformer, on the maps of four of its blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum VitHead {
     /// Batch normalization and a 1x1 convolution; logits at the stride of the patches.
     Linear,
     /// Maps projected, mixed and refined at a finer stride, beside shallow convolutions over the
     /// image.
     Pyramid,
+    /// Like `Pyramid`, with the first three stages of EfficientNet-Lite0 over the image in place of
+    /// the shallow convolutions. They belong to the encoder.
+    PyramidLite0,
 }
 
 /// Unchecked fields of a file.
@@ -233,7 +236,7 @@ impl Arch {
 
     /// Adds or removes the auxiliary head, which is used in training only.
     pub fn with_auxiliary(self, auxiliary: bool) -> Result<Self, ArchError> {
-        let pyramid = self.preset.vit().is_some() && self.vit.head == VitHead::Pyramid;
+        let pyramid = self.preset.vit().is_some() && self.vit.head != VitHead::Linear;
         if auxiliary && !self.preset.align_corners() && !pyramid {
             return Err(ArchError::Auxiliary(self.preset));
         }
@@ -279,7 +282,9 @@ impl Arch {
     pub fn logit_stride(self) -> usize {
         match (self.preset.vit(), self.vit.head) {
             (Some(_), VitHead::Linear) => self.vit.patch_pixels,
-            (Some(_), VitHead::Pyramid) => vit_head::pyramid_stride(self.vit.patch_pixels),
+            (Some(_), VitHead::Pyramid | VitHead::PyramidLite0) => {
+                vit_head::pyramid_stride(self.vit.patch_pixels)
+            }
             (None, _) => 4,
         }
     }

@@ -43,7 +43,7 @@ fn bench_parts(criterion: &mut Criterion, sample: &SampleStep) -> Result<()> {
     let progress = sample.schedule.progress(STEP);
     let batch = sample.batches()?.into_iter().next().context("a step has a micro-batch")?;
     let targets = learner.targets(&batch, STEP, progress)?;
-    let outputs = learner.forward(&targets.images, STEP)?;
+    let outputs = learner.forward(&targets, STEP)?;
     let weights = LossWeights::at_progress(&sample.config, progress);
     criterion.bench_function("losses, 2+2 crops of 96", |bencher| {
         bencher.iter(|| total_loss(&learner, &targets, &outputs, weights).expect("finite losses"));

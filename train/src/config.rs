@@ -11,12 +11,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod check;
+pub mod crop_size;
 pub mod fidelity;
 pub mod options;
 pub mod reference;
 pub mod resume;
 mod warmup;
 
+use crop_size::CropSize;
 use options::{
     ClassWeights, DataSource, FeatureSource, Fidelity, PadLabel, PointSampling, Precision,
     PrototypeAverage, SupervisedLoss, TeacherStatistics, TrainingMode, TransformerHead,
@@ -91,6 +93,9 @@ pub struct Config {
     /// Relative to the configuration file, or else to the current folder; with `--set`, to the
     /// current folder. Random without it.
     pub pretrained: Option<PathBuf>,
+    /// File with the weights of EfficientNet-Lite0 for `head = "pyramid-lite0"`, such as
+    /// `.runtime/weights/efficientnet-lite0.pth`. Without it, that part starts from random weights.
+    pub pretrained_stem: Option<PathBuf>,
     /// Sliding window for scoring and labeling, such as `{ size = 769, stride = 512 }` in pixels, or
     /// `"769:512"`. Without it, images are processed whole.
     #[schemars(with = "Option<BTreeMap<String, usize>>")]
@@ -99,6 +104,11 @@ pub struct Config {
     /// Training method after the supervised warm-up.
     #[schemars(extend("group" = "Training"))]
     pub mode: TrainingMode,
+    /// Checkpoint folder of a finished network with the same classes, which labels the unlabeled
+    /// images before the first step, whole or in its own windows. The modes `distill` and
+    /// `prototype` then learn from its labels instead of the moving average's; `unlabeled_gate` and
+    /// `entropy_drop` go by its confidence.
+    pub teacher: Option<PathBuf>,
     /// Length of the run in optimizer steps. Give either `steps` or `epochs`.
     pub steps: u64,
     /// Length of the supervised warm-up in optimizer steps; part of `steps`.
@@ -115,9 +125,14 @@ pub struct Config {
     /// and thresholds are per micro-batch.
     #[schemars(range(min = 1, max = 1024))]
     pub accumulate: usize,
-    /// Height and width of training crops in pixels.
-    #[schemars(range(min = 32, max = 4096))]
-    pub crop: usize,
+    /// Size of training crops in pixels, 32 to 4096: a side such as `256`, or height and width such
+    /// as `[360, 480]`.
+    #[schemars(with = "crop_size::Spelling")]
+    pub crop: CropSize,
+    /// Different crops of each image: its scales, places and flips come again after so many passes.
+    /// A frozen encoder then runs through each of them once. 0 draws a new crop every time.
+    #[schemars(range(max = 100_000))]
+    pub crops_per_image: u64,
     /// Arithmetic of the convolutions.
     pub precision: Precision,
     /// Update rule of the weights.
@@ -217,6 +232,10 @@ pub struct Config {
     /// 2019).
     #[schemars(range(min = 0, max = 1))]
     pub cutmix: f64,
+    /// Applies CutMix to the outputs of a frozen encoder, along its grid, instead of running the
+    /// mixed images through it: a step then costs the head alone where outputs are kept. A head
+    /// that reads the image too sees the mixed one.
+    pub cutmix_features: bool,
     /// Weight of the loss on pseudo-labels.
     #[schemars(range(min = 0, max = 1000))]
     pub unlabeled_weight: f64,
@@ -340,16 +359,19 @@ impl Default for Config {
             registers: 0,
             auxiliary: false,
             pretrained: None,
+            pretrained_stem: None,
             window: None,
 
             mode: TrainingMode::Supervised,
+            teacher: None,
             steps: 0,
             warmup_steps: 0,
             epochs: 0,
             warmup_epochs: 0,
             batch: 1,
             accumulate: 1,
-            crop: 32,
+            crop: CropSize::square(32),
+            crops_per_image: 0,
             precision: Precision::Float32,
             optimizer: UpdateRule::Sgd,
             freeze_encoder: false,
@@ -384,6 +406,7 @@ impl Default for Config {
             copy_teacher_each_step: false,
             precise_bn_batches: 25,
             cutmix: 0.5,
+            cutmix_features: false,
             unlabeled_weight: 1.0,
             unlabeled_ramp: 0.0,
             entropy_drop: 20.0,
@@ -441,13 +464,19 @@ impl Config {
             .with_context(|| format!("cannot read {}", path.display()))?;
         let mut config = Self::parse(&text, settings)
             .with_context(|| format!("invalid configuration {}", path.display()))?;
-        let is_set = |setting: &String| {
-            setting.split_once('=').is_some_and(|(key, _)| key.trim() == "pretrained")
+        let is_set = |key: &str| {
+            settings
+                .iter()
+                .any(|setting| setting.split_once('=').is_some_and(|(name, _)| name.trim() == key))
         };
-        if !settings.iter().any(is_set)
-            && let Some(weights) = config.pretrained.take()
-        {
-            config.pretrained = Some(beside(path, &weights));
+        for (key, weights) in [
+            ("pretrained", &mut config.pretrained),
+            ("pretrained_stem", &mut config.pretrained_stem),
+            ("teacher", &mut config.teacher),
+        ] {
+            if let Some(given) = weights.take() {
+                *weights = Some(if is_set(key) { given } else { beside(path, &given) });
+            }
         }
         Ok(config)
     }

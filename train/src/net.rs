@@ -34,6 +34,20 @@ impl ForwardMode {
     }
 }
 
+/// Outputs of frozen nodes by node, each with one row an image.
+pub type FrozenOutputs = BTreeMap<NodeId, Tensor>;
+
+/// Returns the same tensors once more.
+pub fn shared(outputs: &FrozenOutputs) -> FrozenOutputs {
+    outputs.iter().map(|(&id, tensor)| (id, tensor.shallow_clone())).collect()
+}
+
+/// Returns the outputs for the images of both.
+pub fn concat_outputs(first: &FrozenOutputs, second: &FrozenOutputs) -> Result<FrozenOutputs> {
+    let pairs = first.iter().zip(second.values());
+    pairs.map(|((&id, first), second)| Ok((id, Tensor::f_cat(&[first, second], 0)?))).collect()
+}
+
 /// A network graph with its parameters on a device.
 pub struct Net {
     graph: Graph,
@@ -187,17 +201,32 @@ impl Net {
         mode: ForwardMode,
         wanted: &[NodeId],
     ) -> Result<Vec<Tensor>> {
-        let known = self.frozen_outputs(images, wanted)?;
-        self.run(images, mode, wanted, known, |_, _| Ok(()))
+        let known = match self.cache {
+            Some(_) => self.outputs_of_frozen(images, wanted)?,
+            None => FrozenOutputs::new(),
+        };
+        self.forward_from(images, known, mode, wanted)
     }
 
-    /// Returns the outputs of frozen nodes that others read, from the cache; none without a cache.
-    fn frozen_outputs(
+    /// Like [`Net::forward`], from outputs of the frozen nodes for these images.
+    pub fn forward_from(
         &self,
         images: &Tensor,
+        frozen: FrozenOutputs,
+        mode: ForwardMode,
         wanted: &[NodeId],
-    ) -> Result<BTreeMap<NodeId, Tensor>> {
-        let Some(cache) = &self.cache else { return Ok(BTreeMap::new()) };
+    ) -> Result<Vec<Tensor>> {
+        self.run(images, mode, wanted, frozen, |_, _| Ok(()))
+    }
+
+    /// Returns the outputs of frozen nodes that others read for images u8 `[N, H, W, 3]`.
+    pub fn frozen_outputs(&self, images: &Tensor) -> Result<FrozenOutputs> {
+        self.outputs_of_frozen(images, &[])
+    }
+
+    /// Returns outputs of frozen nodes that are read by others or wanted, from the cache if there
+    /// is one.
+    fn outputs_of_frozen(&self, images: &Tensor, wanted: &[NodeId]) -> Result<FrozenOutputs> {
         let frozen = |id: NodeId| self.is_frozen(&self.graph.node(id).name);
         let read = self.graph.nodes().iter().filter(|node| !self.is_frozen(&node.name));
         let ends: BTreeSet<NodeId> = read
@@ -206,6 +235,12 @@ impl Net {
             .filter(|&id| frozen(id))
             .collect();
         let ends: Vec<NodeId> = ends.into_iter().collect();
+        let Some(cache) = &self.cache else {
+            let _guard = tch::no_grad_guard();
+            let found =
+                self.run(images, ForwardMode::Eval, &ends, FrozenOutputs::new(), |_, _| Ok(()))?;
+            return Ok(ends.into_iter().zip(found).collect());
+        };
         let size = images.size();
         let shapes = self.graph.shapes(1, size[1] as usize, size[2] as usize)?;
         let shapes: Vec<Vec<i64>> = ends
@@ -218,7 +253,7 @@ impl Net {
             self.interrupt.check()?;
             let image = images.f_narrow(0, index, 1)?;
             let compute =
-                || self.run(&image, ForwardMode::Eval, &ends, BTreeMap::new(), |_, _| Ok(()));
+                || self.run(&image, ForwardMode::Eval, &ends, FrozenOutputs::new(), |_, _| Ok(()));
             let found = cache.outputs(&image, &shapes, self.device, compute)?;
             for (outputs, found) in outputs.iter_mut().zip(found) {
                 outputs.push(found);
@@ -239,7 +274,7 @@ impl Net {
         wanted: &[NodeId],
         seen: impl FnMut(NodeId, &Tensor) -> Result<()>,
     ) -> Result<Vec<Tensor>> {
-        self.run(images, mode, wanted, BTreeMap::new(), seen)
+        self.run(images, mode, wanted, FrozenOutputs::new(), seen)
     }
 
     /// Computes nodes up to the last wanted one; with `known` outputs of frozen nodes, no other
@@ -249,7 +284,7 @@ impl Net {
         images: &Tensor,
         mode: ForwardMode,
         wanted: &[NodeId],
-        mut known: BTreeMap<NodeId, Tensor>,
+        mut known: FrozenOutputs,
         mut seen: impl FnMut(NodeId, &Tensor) -> Result<()>,
     ) -> Result<Vec<Tensor>> {
         let skips_frozen = !known.is_empty();
@@ -289,8 +324,12 @@ impl Net {
     }
 
     pub fn forward_tagged(&self, images: &Tensor, mode: ForwardMode, tag: Tag) -> Result<Tensor> {
-        let id = self.graph.tagged(tag).with_context(|| format!("the network has no {tag:?}"))?;
-        Ok(self.forward(images, mode, &[id])?.remove(0))
+        Ok(self.forward(images, mode, &[self.tagged(tag)?])?.remove(0))
+    }
+
+    /// Returns the node with a tag, which the network must have.
+    pub fn tagged(&self, tag: Tag) -> Result<NodeId> {
+        self.graph.tagged(tag).with_context(|| format!("the network has no {tag:?}"))
     }
 
     /// Computes a node in place of its first input where no other node and no gradient needs that: allocating memory costs

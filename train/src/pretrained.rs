@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use protoseg_models::analysis::Role;
+use protoseg_models::arch::vit_head::STEM_PREFIX;
 use protoseg_models::checkpoint::Checkpoint;
 use protoseg_models::graph::{Graph, Tag};
 use protoseg_models::random::Stream;
@@ -81,15 +82,43 @@ pub fn read(path: &Path) -> Result<StateDict> {
 ///
 /// Returns a description for the log.
 pub fn load(weights: &mut StateDict, path: &Path) -> Result<String> {
-    ensure!(
-        path.exists(),
-        "{} does not exist: run `cargo xtask setup` to fetch the encoders' weights and start in the repository, or set `pretrained` to another file",
-        path.display()
-    );
-    let found = read(path)?;
+    let found = read_existing(path, "pretrained")?;
     let report = place(weights, found)
         .with_context(|| format!("{} does not fit the network", path.display()))?;
     Ok(format!("{} from {}", report, path.display()))
+}
+
+/// Loads EfficientNet-Lite0 into the stem beside a transformer; the later stages of the file are left out.
+///
+/// Returns a description for the log.
+pub fn load_stem(weights: &mut StateDict, path: &Path) -> Result<String> {
+    let mut found = read_existing(path, "pretrained_stem")?;
+    let mut count = 0;
+    for (name, tensor) in weights.iter_mut() {
+        let Some(own) = name.strip_prefix(STEM_PREFIX) else { continue };
+        let theirs = found.remove(own).with_context(|| {
+            format!("{}: it lacks `{own}` of EfficientNet-Lite0", path.display())
+        })?;
+        ensure!(
+            theirs.shape == tensor.shape,
+            "{}: `{own}` has shape {:?}, the stem needs {:?}",
+            path.display(),
+            theirs.shape,
+            tensor.shape
+        );
+        *tensor = theirs;
+        count += 1;
+    }
+    Ok(format!("{count} tensors of the stem from {}", path.display()))
+}
+
+fn read_existing(path: &Path, key: &str) -> Result<StateDict> {
+    ensure!(
+        path.exists(),
+        "{} does not exist: run `cargo xtask setup` to fetch the encoders' weights and start in the repository, or set `{key}` to another file",
+        path.display()
+    );
+    read(path)
 }
 
 /// Loads a checkpoint folder into the weights of a network; last layers for another number of classes keep their initial
@@ -120,8 +149,9 @@ pub fn load_checkpoint(weights: &mut StateDict, graph: &Graph, folder: &Path) ->
 }
 
 fn place(weights: &mut StateDict, found: StateDict) -> Result<String> {
-    let encoder: Vec<String> =
-        weights.keys().filter(|name| name.starts_with("encoder.")).cloned().collect();
+    let own_encoder =
+        |name: &&String| name.starts_with("encoder.") && !name.starts_with(STEM_PREFIX);
+    let encoder: Vec<String> = weights.keys().filter(own_encoder).cloned().collect();
     let prefixed = found.keys().any(|name| name.starts_with("encoder."));
     let auxiliary = weights.keys().any(|name| name.starts_with(AUXILIARY_HEAD));
     let useful = |name: &str| match prefixed {

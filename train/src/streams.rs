@@ -24,3 +24,5 @@ pub const PRECISE_BN: u64 = 11;
 pub const PROTOTYPE_NOISE: u64 = 12;
 /// Colors of labeled crops.
 pub const LABELED_PHOTOMETRIC: u64 = 13;
+/// Scale, flip and position of crops that come again (`crops_per_image`).
+pub const CROP_OF_IMAGE: u64 = 14;

@@ -27,7 +27,7 @@ fn status(line: &str) -> u64 {
 
 /// Sampling, loss and backward pass over a feature map `[1, channels, side, side]`.
 fn learn(map: &Tensor, prototypes: &Tensor) {
-    let pixels = SampledPoints::per_image(Stream::keyed(&[1]), 1, SIDE, CELLS).unwrap();
+    let pixels = SampledPoints::per_image(Stream::keyed(&[1]), 1, [SIDE; 2], CELLS).unwrap();
     let features = pixels.features(map, true).unwrap();
     let compared = Similarity::new(features, prototypes, &[true; CLASSES as usize], 0.1).unwrap();
     let labels =

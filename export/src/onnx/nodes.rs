@@ -126,7 +126,7 @@ impl<'a> NodeWriter<'a> {
                 return self.embed(node, grid, registers, output);
             }
             Op::LayerNorm { eps } => return self.layer_norm(node, eps, output),
-            Op::TokenLinear { .. } => return self.token_linear(node, output),
+            Op::TokenLinear { .. } => return self.token_linear(node, id, output),
             Op::Attention { heads } => return self.attention(node, heads, output),
             Op::Gelu => return self.gelu(node, output),
             Op::TokenMap { skip } => return self.token_map(node, id, skip, output),

@@ -6,6 +6,7 @@
 use crate::onnx::builder::GraphBuilder;
 use crate::onnx::proto::{AttributeProto, DataType};
 use crate::quantize::conv::QuantizedConv;
+use crate::quantize::linear::QuantizedLinear;
 use crate::quantize::range::QuantParams;
 
 /// Name of a value before it is rounded.
@@ -65,7 +66,22 @@ pub(crate) fn weights(
     let channels = conv.scales.len();
     let zero = format!("{name}.zero");
     let zero = builder.constant(&zero, &[channels], DataType::Int8, || vec![0; channels]);
-    by_channel(builder, name, [&integers, &zero], &conv.scales)
+    by_channel(builder, name, [&integers, &zero], &conv.scales, 0)
+}
+
+/// Writes the 8-bit weights `[inputs, outputs]` of a linear layer.
+pub(crate) fn linear_weights(
+    builder: &mut GraphBuilder,
+    name: &str,
+    linear: &QuantizedLinear,
+) -> String {
+    let channels = linear.scales.len();
+    let shape = [linear.weights.len() / channels.max(1), channels];
+    let bytes = || linear.weights.iter().map(|&weight| weight as u8).collect();
+    let integers = builder.constant(&integers(name), &shape, DataType::Int8, bytes);
+    let zero = format!("{name}.zero");
+    let zero = builder.constant(&zero, &[channels], DataType::Int8, || vec![0; channels]);
+    by_channel(builder, name, [&integers, &zero], &linear.scales, 1)
 }
 
 /// Writes the 32-bit bias of a convolution.
@@ -75,17 +91,18 @@ pub(crate) fn bias(builder: &mut GraphBuilder, name: &str, conv: &QuantizedConv)
     let integers = builder.constant(&integers(name), &[channels], DataType::Int32, bytes);
     let zero = format!("{name}.zero");
     let zero = builder.constant(&zero, &[channels], DataType::Int32, || vec![0; 4 * channels]);
-    by_channel(builder, name, [&integers, &zero], &conv.bias_scales)
+    by_channel(builder, name, [&integers, &zero], &conv.bias_scales, 0)
 }
 
-/// Writes the floats of integers with one scale for each index of the first dimension.
+/// Writes the floats of integers with one scale for each index of a dimension.
 fn by_channel(
     builder: &mut GraphBuilder,
     name: &str,
     [integers, zero]: [&str; 2],
     scales: &[f32],
+    axis: i64,
 ) -> String {
     let scales = builder.float_constant(&format!("{name}.step"), &[scales.len()], scales);
-    let axis = vec![AttributeProto::int("axis", 0)];
+    let axis = vec![AttributeProto::int("axis", axis)];
     builder.op(name, "DequantizeLinear", &[integers, &scales, zero], axis)
 }

@@ -23,18 +23,12 @@ impl QuantizedConv {
     /// `input`. The largest weight of a channel becomes the largest integer of `bits` bits, unless
     /// the bias would then overflow.
     pub(crate) fn new(weights: &[f32], biases: &[f32], input: f32, bits: u8) -> Self {
-        let largest = f64::from((1_i32 << (bits - 1)) - 1);
         let mut conv =
             Self { scales: vec![], weights: vec![], bias_scales: vec![], biases: vec![] };
         for (kernel, &bias) in weights.chunks(weights.len() / biases.len().max(1)).zip(biases) {
-            let reach =
-                kernel.iter().fold(0.0, |reach: f64, weight| reach.max(f64::from(weight.abs())));
             let least = f64::from(bias.abs()) / f64::from(input) / MAX_BIAS;
-            let scale = (reach / largest).max(least).max(MIN_SCALE) as f32;
-            let round =
-                |value: f32, scale: f32| (f64::from(value) / f64::from(scale)).round_ties_even();
-            let integer = |&weight: &f32| round(weight, scale).clamp(-largest, largest) as i8;
-            conv.weights.extend(kernel.iter().map(integer));
+            let (scale, integers) = round_channel(kernel, least, bits);
+            conv.weights.extend(integers);
             conv.scales.push(scale);
             let bias_scale = scale * input;
             conv.bias_scales.push(bias_scale);
@@ -42,6 +36,24 @@ impl QuantizedConv {
         }
         conv
     }
+}
+
+/// Returns the scale and the integers of `bits` bits of an output channel's weights. The largest
+/// weight becomes the largest integer, unless `least` is a larger scale.
+pub(crate) fn round_channel(
+    weights: &[f32],
+    least: f64,
+    bits: u8,
+) -> (f32, impl Iterator<Item = i8>) {
+    let largest = f64::from((1_i32 << (bits - 1)) - 1);
+    let reach = weights.iter().fold(0.0, |reach: f64, weight| reach.max(f64::from(weight.abs())));
+    let scale = (reach / largest).max(least).max(MIN_SCALE) as f32;
+    let integer = move |&weight: &f32| round(weight, scale).clamp(-largest, largest) as i8;
+    (scale, weights.iter().map(integer))
+}
+
+fn round(value: f32, scale: f32) -> f64 {
+    (f64::from(value) / f64::from(scale)).round_ties_even()
 }
 
 #[cfg(test)]

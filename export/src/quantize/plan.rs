@@ -2,12 +2,14 @@
 //! floats.
 
 use anyhow::{Context, Result, bail, ensure};
+use protoseg_models::analysis::Role;
 use protoseg_models::calibration::{Calibration, HISTOGRAM_BINS, NodeRange};
 use protoseg_models::graph::{Node, NodeId, Op};
 use protoseg_models::variant::{ModelKind, Precision, Quantization, Variant};
 
 use crate::network::Network;
 use crate::quantize::conv::QuantizedConv;
+use crate::quantize::linear::QuantizedLinear;
 use crate::quantize::range::QuantParams;
 
 /// Default sensitivity above which a value stays in floats.
@@ -39,7 +41,7 @@ impl QuantizeConfig {
         Self { symmetric: true, weight_bits: 8, max_sensitivity: DEFAULT_MAX_SENSITIVITY };
 }
 
-/// The rounded values and quantized convolutions of a network.
+/// The rounded values and quantized layers of a network.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuantizationPlan {
     variant: Variant,
@@ -48,6 +50,8 @@ pub struct QuantizationPlan {
     params: Vec<Option<QuantParams>>,
     /// Convolutions in integers.
     convs: Vec<Option<QuantizedConv>>,
+    /// Linear layers on tokens in integers.
+    linears: Vec<Option<QuantizedLinear>>,
     /// The normalization, if its quantized value equals the pixels.
     pixels: Option<NodeId>,
 }
@@ -58,6 +62,9 @@ impl QuantizationPlan {
     /// A value is rounded unless its sensitivity is too high, no node reads it (the logits, so the
     /// classifier stays in floats), or only an activation reads it, which is fused with its node. A
     /// node that reads or computes a value that is not rounded stays in floats.
+    ///
+    /// Between the tokens of a transformer only what a linear layer alone reads is rounded, and the
+    /// layer gives floats: sums, normalizations, attention and its softmax stay in floats.
     pub fn new(
         network: &Network,
         calibration: &Calibration,
@@ -74,15 +81,18 @@ impl QuantizationPlan {
         let mut pixels = None;
         let extra_tokens = network.graph.extra_tokens();
         for (id, node) in network.graph.iter() {
-            // Encoders of tokens stay in floats.
-            let read = network.graph.nodes().iter().any(|reader| {
-                reader.inputs.contains(&id) && !matches!(reader.op, Op::PatchEmbed { .. })
-            });
-            let rounds = read
-                && extra_tokens[id.0].is_none()
-                && !matches!(node.op, Op::PatchEmbed { .. })
-                && activations[id.0].is_none()
-                && !matches!(node.op, Op::Input | Op::Linear { .. });
+            let rounds = if extra_tokens[id.0].is_some() {
+                only_linear_layers_read(network, id)
+            } else {
+                // The convolution over patches stays in floats: a hundredth of the work, at the
+                // root of everything.
+                let read = network.graph.nodes().iter().any(|reader| {
+                    reader.inputs.contains(&id) && !matches!(reader.op, Op::PatchEmbed { .. })
+                });
+                read && !matches!(node.op, Op::PatchEmbed { .. })
+                    && activations[id.0].is_none()
+                    && !matches!(node.op, Op::Input | Op::Linear { .. })
+            };
             let range = if rounds {
                 let range = measured(calibration, network.value_name(id))?;
                 Some(range).filter(|range| range.sensitivity <= max_sensitivity)
@@ -109,12 +119,21 @@ impl QuantizationPlan {
              {max_sensitivity}"
         );
         let mut convs = Vec::with_capacity(params.len());
+        let mut linears = Vec::with_capacity(params.len());
         let mut float_nodes = Vec::new();
         for (id, node) in network.graph.iter() {
             let input = node.inputs.first().and_then(|input| params[input.0]);
             convs.push(match (&node.op, input) {
                 (Op::Conv(_), Some(input)) if integers[id.0] => {
                     Some(quantize_conv(network, node, input, weight_bits))
+                }
+                _ => None,
+            });
+            linears.push(match node.op {
+                Op::TokenLinear { .. } if integers[id.0] => {
+                    let weight = &network.weights[&node.parameter_name(Role::LinearWeight)];
+                    let shape = [weight.shape[0], weight.shape[1]];
+                    Some(QuantizedLinear::new(&weight.data, shape, weight_bits))
                 }
                 _ => None,
             });
@@ -128,7 +147,7 @@ impl QuantizationPlan {
             frame: None,
             quantization: Some(Quantization { weight_bits, symmetric, float_nodes }),
         };
-        Ok(Self { variant, symmetric, params, convs, pixels })
+        Ok(Self { variant, symmetric, params, convs, linears, pixels })
     }
 
     /// Returns the variant of the file.
@@ -149,6 +168,11 @@ impl QuantizationPlan {
     /// Returns a convolution in integers.
     pub(crate) fn conv(&self, id: NodeId) -> Option<&QuantizedConv> {
         self.convs[id.0].as_ref()
+    }
+
+    /// Returns a linear layer on tokens in integers.
+    pub(crate) fn linear(&self, id: NodeId) -> Option<&QuantizedLinear> {
+        self.linears[id.0].as_ref()
     }
 
     /// Returns true for the normalization whose quantized value equals the pixels.
@@ -174,7 +198,15 @@ fn activations(network: &Network) -> Vec<Option<NodeId>> {
     network.graph.iter().map(activation).collect()
 }
 
-/// Marks the nodes in integers: those with rounded inputs and outputs.
+/// Returns true for tokens that linear layers read, and nothing else.
+fn only_linear_layers_read(network: &Network, id: NodeId) -> bool {
+    let mut readers =
+        network.graph.nodes().iter().filter(|reader| reader.inputs.contains(&id)).peekable();
+    readers.peek().is_some() && readers.all(|reader| matches!(reader.op, Op::TokenLinear { .. }))
+}
+
+/// Marks the nodes in integers: those with rounded inputs and outputs, and linear layers on tokens
+/// with rounded inputs.
 fn integers(
     network: &Network,
     activations: &[Option<NodeId>],
@@ -186,6 +218,11 @@ fn integers(
         let reads = match node.op {
             Op::Conv(_) | Op::Add | Op::Concat | Op::MaxPool { .. } | Op::GlobalAvgPool => {
                 rounded(&node.inputs)
+            }
+            // Their outputs are floats.
+            Op::TokenLinear { .. } => {
+                integers[id.0] = rounded(&node.inputs);
+                continue;
             }
             // Only the size of the second input counts.
             Op::Resize { .. } => rounded(&node.inputs[..1]),
@@ -200,7 +237,6 @@ fn integers(
             | Op::PatchEmbed { .. }
             | Op::EmbedTokens { .. }
             | Op::LayerNorm { .. }
-            | Op::TokenLinear { .. }
             | Op::Attention { .. }
             | Op::Gelu
             | Op::LayerScale

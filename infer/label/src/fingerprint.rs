@@ -16,6 +16,10 @@ pub struct FileFingerprint {
     /// Where the content was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+    /// Of another file that results depend on, such as a world file; 0 bytes of time 0 where there was
+    /// none. Not known of results that depend on none, and in older journals.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<Box<Self>>,
 }
 
 impl FileFingerprint {
@@ -31,16 +35,28 @@ impl FileFingerprint {
         // A pipe or device may never end.
         let sha256 =
             if content && metadata.is_file() { Some(digest::sha256_file(path)?) } else { None };
-        Ok(Self { bytes: metadata.len(), modified, sha256 })
+        Ok(Self { bytes: metadata.len(), modified, sha256, beside: None })
     }
 
-    /// Compares digests where both have one, else times; sizes always.
+    /// Adds the file beside it that results depend on; `None` where there is no such file.
+    pub fn with_beside(self, beside: Option<&Path>, content: bool) -> io::Result<Self> {
+        let none = Self { bytes: 0, modified: 0, sha256: None, beside: None };
+        let beside = beside.map_or(Ok(none), |path| Self::from_file(path, content))?;
+        Ok(Self { beside: Some(Box::new(beside)), ..self })
+    }
+
+    /// Compares digests where both have one, else times; sizes always. Files beside them count where
+    /// both know of them.
     pub fn matches(&self, other: &Self) -> bool {
         let same = match (&self.sha256, &other.sha256) {
             (Some(one), Some(two)) => one == two,
             _ => self.modified == other.modified,
         };
-        same && self.bytes == other.bytes
+        let same_beside = match (&self.beside, &other.beside) {
+            (Some(one), Some(two)) => one.matches(two),
+            _ => true,
+        };
+        same && same_beside && self.bytes == other.bytes
     }
 }
 
@@ -50,6 +66,33 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
+
+    #[test]
+    fn a_file_beside_counts_where_both_know_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let [image, world] = ["a.png", "a.pgw"].map(|name| folder.path().join(name));
+        fs::write(&image, "image").unwrap();
+        let alone = FileFingerprint::from_file(&image, false).unwrap();
+        let with = |beside| alone.clone().with_beside(beside, false).unwrap();
+        let none = with(None);
+        fs::write(&world, "1\n").unwrap();
+        let first = with(Some(world.as_path()));
+        fs::write(&world, "25\n").unwrap();
+        let second = with(Some(world.as_path()));
+        for (one, two, same) in [
+            (&none, &none, true),
+            (&none, &first, false),
+            (&first, &second, false),
+            (&second, &second, true),
+            (&alone, &second, true),
+        ] {
+            assert_eq!(one.matches(two), same);
+            let read: FileFingerprint =
+                serde_json::from_str(&serde_json::to_string(one).unwrap()).unwrap();
+            assert_eq!(read, *one);
+        }
+        assert!(!serde_json::to_string(&alone).unwrap().contains("beside"));
+    }
 
     #[test]
     fn digests_decide_before_times() {

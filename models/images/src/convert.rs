@@ -25,6 +25,7 @@ mod mask_tree;
 mod one_per_class;
 mod output;
 mod raster;
+mod supervisely;
 
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};

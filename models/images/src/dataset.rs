@@ -11,21 +11,33 @@ use serde::{Deserialize, Serialize};
 use protoseg_models::classes::{ClassError, ClassTable, IGNORE_INDEX};
 use protoseg_models::errors::FileError;
 
+use self::derive::LabelFinder;
+use self::layout::FolderLayout;
 use self::listed::ListReader;
 pub use self::repeats::SampleList;
+pub(crate) use self::size_hint::size_hint;
 use crate::label_mapping::{ClassOrigin, LabelMapping};
-use crate::list::{self, ListResolver, ListTextError};
+use crate::list::{self, ListTextError};
 use crate::scan::Scanner;
 use crate::scan::UnreadableFolder;
 pub use crate::scan::is_image_path;
 
+mod derive;
 mod label_file;
+mod layout;
 mod legend;
 mod listed;
 mod repeats;
+mod size_hint;
+mod splits;
+pub(crate) mod voc;
 
 /// Color of void pixels in the masks of Pascal VOC.
 const VOC_BORDER: [u8; 3] = [224, 224, 192];
+
+/// The way out where masks are not those of Pascal VOC.
+pub(crate) const VOC_WAY_OUT: &str = "`protoseg convert TREE --classes FILE --out NEW` takes the classes of \
+                                      a file of lines `id name`";
 
 /// A layout of files below a root folder, and the ids of its label files.
 ///
@@ -73,9 +85,24 @@ pub enum DatasetError {
     /// An I/O error.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A list or folder without images.
+    /// A list without images.
     #[error("{} names no image", .0.display())]
     Empty(PathBuf),
+    /// A folder without images, and what it holds.
+    #[error("{} names no image{hint}", folder.display())]
+    EmptyFolder { folder: PathBuf, hint: String },
+    /// A list or folder of images that is not there, and what is there.
+    #[error("{} is missing; {} holds {seen}", path.display(), root.display())]
+    NoList { path: PathBuf, root: PathBuf, seen: String },
+    /// A tree of masks that nothing gives names, and that are not those of Pascal VOC.
+    #[error("{}, and no list of classes lies beside it; {VOC_WAY_OUT}", .0)]
+    NotVoc(String),
+    /// Two folders of usual names.
+    #[error(
+        "{} and {} could each be the folder `{usual}`: rename the right one to that",
+        first.display(), second.display()
+    )]
+    SeveralFolders { first: PathBuf, second: PathBuf, usual: String },
     /// A line of a list, counted from 1, that cannot be parsed.
     #[error("{}, line {line}: `{text}` {reason}", list.display())]
     Line { list: PathBuf, line: usize, text: String, reason: String },
@@ -83,8 +110,8 @@ pub enum DatasetError {
     #[error("{}: {source}", list.display())]
     List { list: PathBuf, source: ListTextError },
     /// A missing image or label, and the list or folder that it follows from.
-    #[error("{} is missing, though {} refers to it", path.display(), list.display())]
-    Missing { path: PathBuf, list: PathBuf },
+    #[error("{} is missing, though {} refers to it{hint}", path.display(), list.display())]
+    Missing { path: PathBuf, list: PathBuf, hint: String },
     /// A missing label, and what lies in its place.
     #[error("{} is missing, though {} refers to it{hint}", path.display(), list.display())]
     MissingLabel { path: PathBuf, list: PathBuf, hint: String },
@@ -119,12 +146,34 @@ pub enum DatasetError {
     #[error("{}: {source}", path.display())]
     Classes { path: PathBuf, source: ClassError },
     /// A label of another size than its image; sizes are `[height, width]`.
-    #[error(
-        "{} has {}x{} pixels, but its label {} has {}x{}{}",
-        image.display(), image_size[1], image_size[0], label.display(), label_size[1],
-        label_size[0], label_file::turned_hint(*image_size, *label_size)
-    )]
+    #[error("{}; {}", self.fact(), size_hint(*image_size, *label_size))]
     Size { image: PathBuf, image_size: [usize; 2], label: PathBuf, label_size: [usize; 2] },
+}
+
+impl DatasetError {
+    /// Returns what was found; for sizes without the way out.
+    pub fn fact(&self) -> String {
+        match self {
+            Self::Size { image, image_size, label, label_size } => format!(
+                "{} has {}x{} pixels, but its label {} has {}x{}",
+                image.display(),
+                image_size[1],
+                image_size[0],
+                label.display(),
+                label_size[1],
+                label_size[0]
+            ),
+            other => other.to_string(),
+        }
+    }
+
+    /// Returns what can be done about a label of another size; `None` where the fact says it.
+    pub fn way_out(&self) -> Option<String> {
+        match self {
+            Self::Size { image_size, label_size, .. } => Some(size_hint(*image_size, *label_size)),
+            _ => None,
+        }
+    }
 }
 
 impl Dataset {
@@ -183,9 +232,15 @@ impl Dataset {
                 self.with_labels(root, &folder, images)
             }
             Self::Folder if split == ALL => {
-                let folder = root.join("images");
+                let folder = root.join(FolderLayout::find(root)?.images);
+                if !folder.exists() && root.is_dir() {
+                    return Err(no_images(root, folder));
+                }
                 std::fs::read_dir(&folder).map_err(FileError::at(&folder))?;
                 let images = scanner.images(&folder);
+                if images.is_empty() {
+                    return Err(empty_folder(&folder, scanner));
+                }
                 self.with_labels(root, &folder, images)
             }
             Self::Camvid | Self::Folder => self.labeled(root, &root.join(format!("{split}.txt"))),
@@ -201,7 +256,7 @@ impl Dataset {
         if images.is_empty() {
             return Err(DatasetError::Empty(folder.into()));
         }
-        let mut resolver = ListResolver::new(root, &[]);
+        let mut labels = LabelFinder::new(self, root, folder);
         let mut with_label = |image: PathBuf| {
             let relative = match image.strip_prefix(root) {
                 Ok(relative) => Some(relative.to_owned()),
@@ -210,14 +265,17 @@ impl Dataset {
                     std::path::absolute(&image).ok().and_then(|path| list::below(root, &path))
                 }
             };
-            let label = relative.and_then(|relative| self.label(root, &relative));
+            let label = relative.map(|relative| labels.label(&relative)).transpose()?.flatten();
             let Some(label) = label else { return Err(DatasetError::NoLabel(image)) };
-            let label = Some(derived_label(label, folder, &mut resolver)?);
-            Ok(Sample { image, label })
+            Ok(Sample { image, label: Some(label) })
         };
         let all = collect(images.into_iter().map(&mut with_label), folder)?;
-        let list = SampleList::new(all);
+        let mut list = SampleList::new(all);
         refuse_shared_labels(&list.samples)?;
+        list.notes = labels.remarks();
+        if self == Self::Folder {
+            list.notes.extend(labels.orphans(folder, &list.samples)?);
+        }
         Ok(list)
     }
 
@@ -237,6 +295,12 @@ impl Dataset {
     }
 
     fn listed(self, root: &Path, list: &Path, labeled: bool) -> Result<SampleList, DatasetError> {
+        if !list.exists() && root.is_dir() {
+            let (list, remark) = splits::find(self, root, list)?;
+            let mut samples = self.listed(root, &list, labeled)?;
+            samples.notes.insert(0, remark);
+            return Ok(samples);
+        }
         if list.is_dir() {
             return self.all_below(root, list, labeled);
         }
@@ -244,13 +308,14 @@ impl Dataset {
         let objects = list.extension() == Some(OsStr::new("jsonl"));
         let lines = list::parse(&bytes, objects, root)
             .map_err(|source| DatasetError::List { list: list.into(), source })?;
-        let mut reader = ListReader::new(self, root, list);
+        let mut reader = ListReader::new(self, root, list)?;
         let all = collect(lines.iter().map(|line| reader.sample(line, labeled)), list)?;
         if all.is_empty() {
             return Err(DatasetError::Empty(list.into()));
         }
-        let samples = SampleList::new(all);
+        let mut samples = SampleList::new(all);
         refuse_shared_labels(&samples.samples)?;
+        samples.notes = reader.remarks();
         Ok(samples)
     }
 
@@ -262,21 +327,26 @@ impl Dataset {
         labeled: bool,
     ) -> Result<SampleList, DatasetError> {
         let mut scanner = Scanner::new(false);
+        // A split with folders of images and labels of its own.
+        let own = FolderLayout::both(folder).filter(|_| self == Self::Folder);
+        let own = own.map(|layout| folder.join(layout.images));
+        let folder = own.as_deref().unwrap_or(folder);
         let images = scanner.images(folder);
         if let Some(UnreadableFolder { path, error }) = scanner.report().unreadable.first() {
             let source = std::io::Error::other(error.clone());
             return Err(FileError { path: path.clone(), source }.into());
         }
+        if images.is_empty() {
+            return Err(empty_folder(folder, &scanner));
+        }
         let mut list = if labeled {
             self.with_labels(root, folder, images)?
-        } else if images.is_empty() {
-            return Err(DatasetError::Empty(folder.into()));
         } else {
             SampleList::new(images.into_iter().map(|image| Sample { image, label: None }).collect())
         };
         let lines = scanner.report().lines();
-        list.passed_over =
-            lines.iter().map(|line| line.split(';').next().unwrap_or(line).to_owned()).collect();
+        list.notes
+            .extend(lines.iter().map(|line| line.split(';').next().unwrap_or(line).to_owned()));
         Ok(list)
     }
 
@@ -292,10 +362,11 @@ impl Dataset {
         }
     }
 
-    /// Path of the label of an image (relative to the root), if it follows from the image's.
+    /// Path of the label of an image (relative to the root), if it follows from the image's; that of
+    /// a [`Folder`](Self::Folder) follows from its layout.
     fn label(self, root: &Path, image: &Path) -> Option<PathBuf> {
         match self {
-            Self::Camvid => None,
+            Self::Camvid | Self::Folder => None,
             Self::Cityscapes => {
                 let below = image.strip_prefix("leftImg8bit").ok()?;
                 let stem = below.file_name()?.to_str()?.strip_suffix("_leftImg8bit.png")?;
@@ -307,10 +378,6 @@ impl Dataset {
                 let official = root.join("SegmentationClass").join(&name);
                 let augmented = root.join("SegmentationClassAug").join(&name);
                 Some(if !official.is_file() && augmented.is_file() { augmented } else { official })
-            }
-            Self::Folder => {
-                let below = image.strip_prefix("images").ok()?;
-                Some(root.join("labels").join(below).with_extension("png"))
             }
         }
     }
@@ -358,33 +425,28 @@ fn refuse_shared_labels(samples: &[Sample]) -> Result<(), DatasetError> {
     Ok(())
 }
 
-/// Path of the label that follows from an image's, also if its name on the disk has another Unicode
-/// form or ending. Fails where several files could be it.
-fn derived_label(
-    path: PathBuf,
-    list: &Path,
-    resolver: &mut ListResolver<'_>,
-) -> Result<PathBuf, DatasetError> {
-    let mut masks = resolver.same_stem(&path);
-    masks.retain(|mask| label_file::is_mask_path(mask) && mask.is_file());
-    if let [first, second, ..] = &masks[..] {
-        let (first, second) = (first.clone(), second.clone());
-        return Err(DatasetError::SeveralLabels { first, second });
-    }
-    existing_label(path, list, resolver)
+/// The error of a folder that has no folder of images: with splits of its own, or other names.
+fn no_images(root: &Path, path: PathBuf) -> DatasetError {
+    let split = layout::folders(root).into_iter().find_map(|folder| {
+        let images = FolderLayout::both(&folder)?.images;
+        Some((folder.file_name()?.to_owned(), images))
+    });
+    let way = match split {
+        Some((split, images)) => {
+            let split = split.to_string_lossy();
+            format!("; {split}/{} is a split: name `{split}` in place of `all`", images.display())
+        }
+        None => "; name the folder of images `images`, and that of label maps `labels`".to_owned(),
+    };
+    let seen = format!("{}{way}", layout::seen(root));
+    DatasetError::NoList { path, root: root.into(), seen }
 }
 
-/// Path of a label, also if its name on the disk has another Unicode form or ending.
-fn existing_label(
-    path: PathBuf,
-    list: &Path,
-    resolver: &mut ListResolver<'_>,
-) -> Result<PathBuf, DatasetError> {
-    if path.is_file() {
-        return Ok(path);
-    }
-    // Paths that begin with the root are looked for below it.
-    resolver.file_at(&path).map_or_else(|| label_file::find(path, list), Ok)
+/// The error of a folder without images, with the endings that were passed over.
+fn empty_folder(folder: &Path, scanner: &Scanner) -> DatasetError {
+    let lines = scanner.report().lines();
+    let hint = lines.iter().map(|line| format!("; {}", line.split(';').next().unwrap_or(line)));
+    DatasetError::EmptyFolder { folder: folder.into(), hint: hint.collect() }
 }
 
 fn read(path: &Path) -> Result<String, DatasetError> {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use protoseg_models::classes::{Class, ClassTable, IGNORE_INDEX};
 
 use crate::label_mapping::{
-    ClassOrigin, MaskError, NAMED_WIDE, UnknownId, count, list_colors, most_frequent,
+    ClassOrigin, MaskError, NAMED_WIDE, NO_COLORS, UnknownId, count, list_colors, most_frequent,
 };
 use crate::labeled::{LabeledDataset, LabeledImageError};
 use crate::palettes::PaletteCensus;
@@ -372,8 +372,7 @@ impl std::fmt::Display for LabelFaults {
         }
         if let (Some(origin), colors) = &uncolored {
             parts.push(format!(
-                "the masks hold the colors {}, and {origin} gives no class a color; write `id name red \
-                 green blue` on its lines, or save the masks as ids in gray PNG",
+                "the masks hold the colors {}, and {origin} gives no class a color; {NO_COLORS}",
                 occurrences(colors).1
             ));
         }
@@ -381,10 +380,15 @@ impl std::fmt::Display for LabelFaults {
             parts.push(format!("{first}; so in {} of {} masks", palettes.len(), self.masks));
         }
         let more = others.len().saturating_sub(NAMED);
-        parts.extend(others.iter().take(NAMED).map(ToString::to_string));
+        parts.extend(others.iter().take(NAMED).map(|fault| fault.fact()));
         if more > 0 {
             parts.push(format!("and {more} more of {} masks cannot be read", self.masks));
         }
+        // Each way out once, after all that it is for.
+        let mut ways: Vec<String> = others.iter().filter_map(|fault| fault.way_out()).collect();
+        ways.sort();
+        ways.dedup();
+        parts.extend(ways);
         formatter.write_str(&parts.join("; "))
     }
 }

@@ -10,10 +10,10 @@ use protoseg_models::classes::ClassTable;
 use protoseg_models::reading::ImageReading;
 use protoseg_synthetic::render_scene;
 
-use crate::dataset::{Dataset, DatasetError, Sample, SampleList};
-use crate::image_file::{ImageFile, ImageFileError, NotedImage, swaps_sides};
+use crate::dataset::{Dataset, DatasetError, Sample, SampleList, VOC_WAY_OUT, voc};
+use crate::image_file::{ImageFile, ImageFileError, MAX_PIXELS, NotedImage, swaps_sides};
 use crate::label_map::LabelMap;
-use crate::label_mapping::{LabelMapping, MappedLabels, MaskError};
+use crate::label_mapping::{ClassOrigin, LabelMapping, MappedLabels, MaskError};
 use crate::notes::NoteCollector;
 use crate::palettes::DrawnIndex;
 use crate::scan::Scanner;
@@ -53,6 +53,24 @@ pub enum LabeledImageError {
 }
 
 impl LabeledImageError {
+    /// Returns what was found, without the way out.
+    pub fn fact(&self) -> String {
+        match self {
+            Self::Image(error) => error.to_string(),
+            Self::Mask(error) => error.fact(),
+            Self::Dataset(error) => error.fact(),
+        }
+    }
+
+    /// Returns what can be done about a label file; `None` where the fact says it.
+    pub fn way_out(&self) -> Option<String> {
+        match self {
+            Self::Image(_) => None,
+            Self::Mask(error) => error.way_out(),
+            Self::Dataset(error) => error.way_out(),
+        }
+    }
+
     /// Returns true where a file cannot be read, and false where its content has no meaning or does not
     /// fit.
     pub fn is_unreadable(&self) -> bool {
@@ -120,13 +138,14 @@ impl LabeledDataset {
             return Self::from_split(dataset, root, split, &mut Scanner::new(false));
         };
         let ids = dataset.label_mapping(root)?;
-        Ok(Self::files(dataset.labeled(root, list)?, list, ids))
+        Self::files(dataset.labeled(root, list)?, list, ids)
     }
 
-    fn files(list: SampleList, name: &Path, ids: LabelMapping) -> Self {
+    fn files(list: SampleList, name: &Path, ids: LabelMapping) -> Result<Self, DatasetError> {
         let (classes, reading) = (ids.class_file().table.clone(), DatasetReading::default());
-        let remarks = list.remarks(name);
-        Self::Files { samples: list.samples, ids, classes, reading, remarks }
+        let mut remarks = list.remarks(name);
+        remarks.extend(check_voc(&list.samples, ids.origin())?);
+        Ok(Self::Files { samples: list.samples, ids, classes, reading, remarks })
     }
 
     /// Opens the images of a split by name; the scanner has the account of what was passed over in
@@ -139,7 +158,7 @@ impl LabeledDataset {
     ) -> Result<Self, DatasetError> {
         let ids = dataset.label_mapping(root)?;
         let list = dataset.scan_split(root, split, scanner)?;
-        Ok(Self::files(list, Path::new(split), ids))
+        Self::files(list, Path::new(split), ids)
     }
 
     /// Opens the images of a list file without labels; those that the list `truth` names too have
@@ -162,7 +181,7 @@ impl LabeledDataset {
         for sample in &mut images.samples {
             sample.label = known.get(&same(&sample.image)).cloned().flatten();
         }
-        let mut set = Self::files(images, list, ids);
+        let mut set = Self::files(images, list, ids)?;
         if let Self::Files { remarks, .. } = &mut set {
             remarks.extend(truth_remarks);
         }
@@ -318,6 +337,24 @@ impl LabeledDataset {
     }
 }
 
+/// Refuses the masks of a tree like Pascal VOC's whose colors are not those of its classes, where no
+/// list of classes lies beside them; warns where their names tell that they are others.
+fn check_voc(samples: &[Sample], origin: &ClassOrigin) -> Result<Option<String>, DatasetError> {
+    if *origin != ClassOrigin::BuiltIn("Pascal VOC") {
+        return Ok(None);
+    }
+    let masks: Vec<&Path> = samples.iter().filter_map(|sample| sample.label.as_deref()).collect();
+    if let Some(reason) = voc::other_palette(&masks, MAX_PIXELS) {
+        return Err(DatasetError::NotVoc(reason));
+    }
+    Ok(voc::other_names(&masks).map(|reason| {
+        format!(
+            "{reason}, and no list of classes lies beside them: they are read in the 21 classes of Pascal \
+             VOC; if these are others, {VOC_WAY_OUT}"
+        )
+    }))
+}
+
 fn decode(
     file: ImageFile,
     sample: &Sample,
@@ -396,9 +433,46 @@ mod tests {
         let (_root, set) = folder((3, 2), &map(&[3; 4]));
         let message = set.read(0, 100).unwrap_err().to_string();
         assert!(
-            message.contains("a.png has 3x2 pixels, but its label") && message.ends_with("has 2x2"),
+            message.contains("a.png has 3x2 pixels, but its label")
+                && message.contains("has 2x2; "),
             "{message}"
         );
+    }
+
+    #[test]
+    fn a_tree_without_names_has_those_of_pascal_voc_only_where_its_masks_may_be_these() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| {
+            let path = root.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            path
+        };
+        let write = |stem: &str, color: [u8; 3]| {
+            RgbImage::new(2, 1).save(at(&format!("JPEGImages/{stem}.jpg"))).unwrap();
+            let file = std::fs::File::create(at(&format!("SegmentationClass/{stem}.png"))).unwrap();
+            let mut encoder = png::Encoder::new(file, 2, 1);
+            encoder.set_color(png::ColorType::Indexed);
+            encoder.set_palette([[0; 3], color].as_flattened().to_vec());
+            encoder.write_header().unwrap().write_image_data(&[0, 1]).unwrap();
+            std::fs::write(at("ImageSets/Segmentation/val.txt"), stem).unwrap();
+            LabeledDataset::from_files(Dataset::Voc, root.path(), None, "val")
+        };
+        let official = write("2007_000032", [128, 0, 0]).unwrap();
+        assert!(official.remarks().is_empty());
+        let named = write("street", [128, 0, 0]).unwrap();
+        let remark = &named.remarks()[0];
+        assert!(
+            remark.contains("such as street.png") && remark.contains("the 21 classes"),
+            "{remark}"
+        );
+        let message = write("2007_000032", [1, 2, 3]).unwrap_err().to_string();
+        for part in
+            ["2007_000032.png is not that of Pascal VOC", "no list of classes", "--classes FILE"]
+        {
+            assert!(message.contains(part), "{message}");
+        }
+        std::fs::write(at("class_names.txt"), "ground\ncar\n").unwrap();
+        assert!(write("street", [1, 2, 3]).unwrap().remarks().is_empty());
     }
 
     #[test]

@@ -38,5 +38,6 @@ mod samples;
 pub mod scan;
 #[doc(hidden)]
 pub mod testing;
+pub mod thumbnail;
 mod tiff_file;
 pub mod world_file;

@@ -1,5 +1,6 @@
 //! Images that two lists share, or that stand several times in one: by path, by file (hard and symbolic
-//! links), or by their pixels, also in other formats and compressions.
+//! links), or by their pixels, also in other formats and compressions; and images that look alike, as
+//! copies do that were saved again with loss.
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
@@ -9,6 +10,7 @@ use image::RgbImage;
 use protoseg_models::digest;
 
 use crate::labeled::LabeledDataset;
+use crate::thumbnail::{Thumbnail, ThumbnailIndex};
 
 /// The images of a list with the digests of their pixels.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +19,36 @@ pub struct ListedPixels<'a> {
     pub set: &'a LabeledDataset,
     /// A [`pixel_digest`] for each; or none, and pixels are not compared.
     pub digests: &'a [String],
+    /// A thumbnail for each; or none, and looks are not compared.
+    pub thumbnails: &'a [Thumbnail],
+}
+
+/// Images of a list by their files and pixels.
+struct KnownImages<'a> {
+    files: HashMap<(u64, u64), &'a Path>,
+    pixels: HashMap<&'a str, &'a Path>,
+}
+
+impl<'a> KnownImages<'a> {
+    fn new(list: ListedPixels<'a>, paths: &[&'a Path]) -> Self {
+        let mut known = Self { files: HashMap::new(), pixels: HashMap::new() };
+        for (index, image) in paths.iter().enumerate() {
+            if let Some(file) = file(image) {
+                known.files.entry(file).or_insert(image);
+            }
+            if let Some(digest) = list.digests.get(index) {
+                known.pixels.entry(digest).or_insert(image);
+            }
+        }
+        known
+    }
+
+    /// The image that is the same file, or has the same pixels; true for the latter.
+    fn find(&self, image: &Path, digest: Option<&String>) -> Option<(&'a Path, bool)> {
+        let same_file = file(image).and_then(|file| self.files.get(&file));
+        let same_pixels = || Some((*self.pixels.get(digest?.as_str())?, true));
+        same_file.map(|same| (*same, false)).or_else(same_pixels)
+    }
 }
 
 /// Images of one list that are in another one too.
@@ -41,6 +73,24 @@ impl std::fmt::Display for Overlap {
             false => format!("{second}, which is {first}"),
         };
         write!(formatter, "{shared} of {images}, such as {same}")
+    }
+}
+
+/// Images of one list that look like images of another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alike {
+    /// Number of images of the second list.
+    pub images: usize,
+    /// How many of them look like one of the first list.
+    pub alike: usize,
+    /// Name of the first such image, and of the one that it looks like.
+    pub example: [String; 2],
+}
+
+impl std::fmt::Display for Alike {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { images, alike, example: [image, like] } = self;
+        write!(formatter, "{alike} of {images}, such as {image}, which looks like {like}")
     }
 }
 
@@ -77,29 +127,38 @@ pub fn pixel_digest(image: &RgbImage) -> String {
 pub fn find(first: ListedPixels<'_>, other: ListedPixels<'_>) -> Option<Overlap> {
     let samples = paths(first.set)?;
     let others = paths(other.set)?;
-    let mut files: HashMap<(u64, u64), &Path> = HashMap::new();
-    let mut pixels: HashMap<&str, &Path> = HashMap::new();
-    for (index, image) in samples.iter().enumerate() {
-        if let Some(file) = file(image) {
-            files.entry(file).or_insert(image);
-        }
-        if let Some(digest) = first.digests.get(index) {
-            pixels.entry(digest).or_insert(image);
-        }
-    }
+    let known = KnownImages::new(first, &samples);
     let mut shared = 0;
     let mut example = None;
     for (index, image) in others.iter().enumerate() {
-        let same_file = file(image).and_then(|file| files.get(&file));
-        let digest = other.digests.get(index).map(String::as_str);
-        let same_pixels = || digest.and_then(|digest| pixels.get(digest));
-        let Some(same) = same_file.or_else(same_pixels) else { continue };
+        let Some((same, by_pixels)) = known.find(image, other.digests.get(index)) else { continue };
         shared += 1;
-        example.get_or_insert((*same, *image, same_file.is_none()));
+        example.get_or_insert((same, *image, by_pixels));
     }
     let (same, image, by_pixels) = example?;
     let example = [same, image].map(|path| path.display().to_string());
     Some(Overlap { images: others.len(), shared, example, by_pixels })
+}
+
+/// Returns the images of `other` that look like one of `first`, without those that [`find`] finds;
+/// `None` if there are none.
+pub fn find_alike(first: ListedPixels<'_>, other: ListedPixels<'_>) -> Option<Alike> {
+    let samples = paths(first.set)?;
+    let others = paths(other.set)?;
+    let known = KnownImages::new(first, &samples);
+    let index = ThumbnailIndex::new(first.thumbnails.iter());
+    let mut alike = 0;
+    let mut example = None;
+    for (at, image) in others.iter().enumerate() {
+        let found = other.thumbnails.get(at).and_then(|thumbnail| index.find(thumbnail));
+        let Some(found) = found.and_then(|found| samples.get(found)) else { continue };
+        if known.find(image, other.digests.get(at)).is_none() {
+            alike += 1;
+            example.get_or_insert([*image, *found]);
+        }
+    }
+    let example = example?.map(|path| path.display().to_string());
+    Some(Alike { images: others.len(), alike, example })
 }
 
 /// Returns the images of a list that have the pixels of an earlier one; `None` if there are none.
@@ -174,8 +233,8 @@ mod tests {
         };
         let train = list("train.txt", &["a.png", "b.png", "c.png"]);
         let listed = |(set, digests): &'_ (LabeledDataset, Vec<String>)| -> Option<Overlap> {
-            let train = ListedPixels { set: &train.0, digests: &train.1 };
-            find(train, ListedPixels { set, digests })
+            let train = ListedPixels { set: &train.0, digests: &train.1, thumbnails: &[] };
+            find(train, ListedPixels { set, digests, thumbnails: &[] })
         };
         let overlap =
             listed(&list("val.txt", &["copy.tif", "x.png", "a.png", "link.png", "best.png"]));
@@ -190,7 +249,8 @@ mod tests {
         let link = listed(&list("link.txt", &["link.png"])).unwrap().to_string();
         assert!(link.contains("link.png, which is ") && link.ends_with("c.png"), "{link}");
         let both = list("both.txt", &["a.png", "best.png", "b.png"]);
-        let copies = copies(ListedPixels { set: &both.0, digests: &both.1 }).unwrap();
+        let copies =
+            copies(ListedPixels { set: &both.0, digests: &both.1, thumbnails: &[] }).unwrap();
         assert_eq!((copies.copies, copies.images), (1, 3));
         assert_ne!(pixel_digest(&RgbImage::new(2, 3)), pixel_digest(&RgbImage::new(3, 2)));
     }

@@ -9,6 +9,13 @@ use crate::label_mapping::{ClassOrigin, MaskError};
 /// An index of a mask and its color.
 pub type DrawnIndex = (u8, [u8; 3]);
 
+/// Masks that draw a color under one index: the first path by name, and their number.
+#[derive(Debug, Clone)]
+struct DrawnMasks {
+    first: PathBuf,
+    count: usize,
+}
+
 /// The colors of the masks of a dataset with their indices, each with a file.
 ///
 /// ```
@@ -25,32 +32,39 @@ pub type DrawnIndex = (u8, [u8; 3]);
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct PaletteCensus {
-    seen: BTreeMap<[u8; 3], BTreeMap<u8, PathBuf>>,
+    seen: BTreeMap<[u8; 3], BTreeMap<u8, DrawnMasks>>,
 }
 
 impl PaletteCensus {
     /// Adds the indices of a mask that are in use.
     pub fn add(&mut self, drawn: &[DrawnIndex], path: &Path) {
         for &(index, color) in drawn {
-            self.keep(color, index, path.to_owned());
+            self.keep(color, index, DrawnMasks { first: path.to_owned(), count: 1 });
         }
     }
 
     /// Adds what another census has seen.
     pub fn merge(&mut self, other: Self) {
         for (color, indices) in other.seen {
-            for (index, path) in indices {
-                self.keep(color, index, path);
+            for (index, masks) in indices {
+                self.keep(color, index, masks);
             }
         }
     }
 
     /// The first path by name, so that threads do not change the message.
-    fn keep(&mut self, color: [u8; 3], index: u8, path: PathBuf) {
-        let known =
-            self.seen.entry(color).or_default().entry(index).or_insert_with(|| path.clone());
-        if path < *known {
-            *known = path;
+    fn keep(&mut self, color: [u8; 3], index: u8, masks: DrawnMasks) {
+        let indices = self.seen.entry(color).or_default();
+        match indices.get_mut(&index) {
+            Some(known) => {
+                known.count += masks.count;
+                if masks.first < known.first {
+                    known.first = masks.first;
+                }
+            }
+            None => {
+                indices.insert(index, masks);
+            }
         }
     }
 
@@ -58,14 +72,15 @@ impl PaletteCensus {
     /// these; `None` where every color has one.
     pub fn contradiction(&self, origin: &ClassOrigin) -> Option<MaskError> {
         let (color, indices) = self.seen.iter().find(|(_, indices)| indices.len() > 1)?;
-        let mut files: Vec<(&u8, &PathBuf)> = indices.iter().collect();
-        files.sort_by_key(|&(_, path)| path);
-        let [(first_index, first), (index, path), ..] = files[..] else { return None };
+        let mut masks: Vec<(&u8, &DrawnMasks)> = indices.iter().collect();
+        masks.sort_by_key(|&(_, masks)| &masks.first);
+        let [(first_index, first), (index, other), ..] = masks[..] else { return None };
         Some(MaskError::PalettesDiffer {
-            path: path.clone(),
+            path: other.first.clone(),
             index: *index,
-            first: first.clone(),
+            first: first.first.clone(),
             first_index: *first_index,
+            masks: [other.count, first.count],
             color: *color,
             origin: origin.clone(),
         })

@@ -28,13 +28,18 @@ pub fn complete(place: Option<Place>, image: &Path) -> Result<Option<Place>, Wor
     if place.as_ref().is_some_and(|place| place.geo.affine().is_some()) {
         return Ok(place);
     }
-    let Some(path) = names(image).into_iter().find(|path| path.is_file()) else { return Ok(place) };
+    let Some(path) = find(image) else { return Ok(place) };
     let text = std::fs::read(&path).map_err(FileError::at(&path))?;
     let geo = parse(&String::from_utf8_lossy(&text)).ok_or(WorldFileError::Content(path))?;
     let Place { geo: own, missing } = place.unwrap_or_default();
     let GeoReference { pixel_scale, tie_points, transformation, .. } = geo;
     let geo = GeoReference { pixel_scale, tie_points, transformation, ..own };
     Ok(Some(Place { geo, missing }))
+}
+
+/// Returns the path of the world file beside an image, if there is one.
+pub fn find(image: &Path) -> Option<PathBuf> {
+    names(image).into_iter().find(|path| path.is_file())
 }
 
 /// Paths of the world files that an image may have.

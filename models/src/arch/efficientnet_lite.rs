@@ -80,14 +80,28 @@ pub(crate) fn encoder(
     output_stride: usize,
 ) -> LiteOutputs {
     let pixels = graph.push("normalize", NORMALIZE, &[graph.input()]);
+    let outputs = stages(graph, prefix, variant, output_stride, STAGES.len(), pixels);
+    LiteOutputs { low: outputs[1], high: outputs[STAGES.len() - 1] }
+}
+
+/// Adds the first `count` of the seven stages on normalized pixels; returns the output of each, the
+/// first ones at strides 2, 4 and 8.
+pub(crate) fn stages(
+    graph: &mut Graph,
+    prefix: &str,
+    variant: LiteScaling,
+    output_stride: usize,
+    count: usize,
+    pixels: NodeId,
+) -> Vec<NodeId> {
     let stem = Op::Conv(same(Conv::new(32, 3), 2, 1));
     let stem = graph.push(format!("{prefix}_conv_stem"), stem, &[pixels]);
     let mut last = norm_relu6(graph, &format!("{prefix}_bn0"), stem);
-    let mut low = last;
+    let mut outputs = Vec::with_capacity(count);
     let mut block = 0;
     let mut stride = 2;
     let mut dilation = 1;
-    for (index, stage) in STAGES.iter().enumerate() {
+    for (index, stage) in STAGES.iter().enumerate().take(count) {
         for repeat in 0..variant.repeats(index) {
             let mut step = if repeat == 0 { stage.stride } else { 1 };
             // The first block of a stage whose stride became dilation has the dilation before it.
@@ -103,11 +117,9 @@ pub(crate) fn encoder(
             last = inverted_bottleneck(graph, &name, depthwise, [stage.expand, out], last);
             block += 1;
         }
-        if index == 1 {
-            low = last;
-        }
+        outputs.push(last);
     }
-    LiteOutputs { low, high: last }
+    outputs
 }
 
 /// Builds the ImageNet classifier with its published parameters and logits `[N, 1000]`.

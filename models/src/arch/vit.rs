@@ -23,6 +23,14 @@ pub struct VitScaling {
     depth: usize,
 }
 
+impl VitScaling {
+    /// Scales a transformer of no published weights: a width of a multiple of 64, and four blocks at
+    /// least.
+    pub const fn new(width: usize, depth: usize) -> Self {
+        Self { width, depth }
+    }
+}
+
 /// ViT-S.
 pub const SMALL: VitScaling = VitScaling { width: 384, depth: 12 };
 /// ViT-B.

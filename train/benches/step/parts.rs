@@ -50,7 +50,7 @@ impl Parts {
         let prototypes = learner.prototypes.as_ref().context("the sample has prototypes")?;
         let mut sums = prototypes.begin_step()?;
         let targets = self.time(STEP_PARTS[0], || learner.targets(batch, number, progress))?;
-        let outputs = self.time(STEP_PARTS[1], || learner.forward(&targets.images, number))?;
+        let outputs = self.time(STEP_PARTS[1], || learner.forward(&targets, number))?;
         let mut terms =
             self.time(STEP_PARTS[2], || learner.terms(&outputs, &targets, number, None))?;
         let [labeled, unlabeled] = self.time(STEP_PARTS[3], || {

@@ -126,9 +126,9 @@ fn add_micro_batch(
 ) -> Result<()> {
     let unlabeled = batch.unlabeled.as_ref().context("a micro-batch without unlabeled images")?;
     let count = learner.config.batch;
-    let side = learner.config.crop;
-    let map = [count, side, side];
-    let images = [count, side, side, 3];
+    let [height, width] = learner.config.crop.sides();
+    let map = [count, height, width];
+    let images = [count, height, width, 3];
     inputs.bytes(format!("{index}.labeled.pixels"), &images, &batch.labeled.pixels);
     inputs.bytes(format!("{index}.labeled.labels"), &map, &batch.labeled.labels);
     inputs.bytes(format!("{index}.unlabeled.pixels"), &images, &unlabeled.weak);

@@ -8,6 +8,7 @@ use tch::Device;
 
 use super::checks::{Check, CheckOutcome};
 use super::roofline::{Ceilings, Roofline};
+use crate::config::crop_size::CropSize;
 use crate::config::options::Precision;
 use crate::run::memory;
 
@@ -59,7 +60,7 @@ pub struct Losses {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Speed {
     /// Side of the crops in pixels.
-    pub crop: usize,
+    pub crop: CropSize,
     /// Labeled and unlabeled crops of a step.
     pub crops: usize,
     /// Of each timed step.
@@ -161,7 +162,7 @@ impl fmt::Display for NetworkReport {
             writeln!(
                 formatter,
                 "  {steps_per_second:.2} steps/s, {images_per_second:.1} images/s: {crops} crops \
-                 of {crop}x{crop}, median of {}",
+                 of {crop}, median of {}",
                 seconds.len()
             )?;
             writeln!(

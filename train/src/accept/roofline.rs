@@ -9,6 +9,7 @@ use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
 use super::{first_number, median};
+use crate::config::crop_size::CropSize;
 use crate::config::options::Precision;
 
 /// Timed repetitions of a measurement, after one that is not timed.
@@ -90,9 +91,10 @@ fn median_seconds(mut work: impl FnMut() -> Result<Tensor>) -> Result<f64> {
 
 impl Work {
     /// Work of a step on `crops` labeled and as many unlabeled crops.
-    pub(super) fn of_step(graph: &Graph, crops: usize, side: usize) -> Result<Self> {
-        let forward_pass = graph.multiply_adds(side, side)? as f64;
-        let outputs = graph.shapes(1, side, side)?;
+    pub(super) fn of_step(graph: &Graph, crops: usize, crop: CropSize) -> Result<Self> {
+        let [height, width] = crop.sides();
+        let forward_pass = graph.multiply_adds(height, width)? as f64;
+        let outputs = graph.shapes(1, height, width)?;
         let values: usize =
             outputs.iter().skip(1).map(|shape| shape.iter().product::<usize>()).sum();
         let student_crops = 2.0 * crops as f64;
@@ -132,7 +134,7 @@ mod tests {
         graph.push("point", Op::Conv(Conv::new(7, 1)), &[pixels]);
         // Three student passes over four crops and one of the teacher over two; 16 positions of 3 x
         // 7 weights.
-        let work = Work::of_step(&graph, 2, 4).unwrap();
+        let work = Work::of_step(&graph, 2, CropSize::square(4)).unwrap();
         assert_eq!(work.multiply_adds, f64::from((3 * 4 + 2) * 16 * 3 * 7));
         // 3 + 7 values a position, five times for the student and twice for the teacher.
         assert_eq!(work.bytes, f64::from(4 * 16 * (3 + 7) * (5 * 4 + 2 * 2)));

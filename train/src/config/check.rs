@@ -3,7 +3,7 @@
 use anyhow::{Result, bail, ensure};
 use protoseg_models::window::LogitGrid;
 
-use super::options::{DataSource, TrainingMode};
+use super::options::{DataSource, TeacherStatistics, TrainingMode, TransformerHead};
 use super::{Config, reference};
 
 impl Config {
@@ -12,6 +12,7 @@ impl Config {
         self.check_ranges()?;
         self.check_network()?;
         self.check_schedule()?;
+        self.check_teacher()?;
         self.check_data()?;
         self.check_augmentation()?;
         if let Some(window) = self.window {
@@ -41,28 +42,53 @@ impl Config {
                 reference::range_text(&property).unwrap_or_else(|| "a finite number".to_owned())
             );
         }
+        let sides = self.crop.sides();
+        if let Some(side) = sides.into_iter().find(|side| !(32..=4096).contains(side)) {
+            bail!("`crop` is {side}; it must be between 32 and 4096");
+        }
         ensure!(
-            self.point_cells <= self.crop,
+            self.point_cells <= self.crop.shorter(),
             "`point_cells` is {}; it must be at most `crop`, which is {}",
             self.point_cells,
-            self.crop
+            self.crop.shorter()
         );
         Ok(())
     }
 
     fn check_network(&self) -> Result<()> {
         let arch = self.arch(2)?;
-        let on_grid = self.crop.is_multiple_of(arch.encoder_stride());
+        let [height, width] = self.crop.sides();
+        let off_grid =
+            [height, width].into_iter().find(|side| !side.is_multiple_of(arch.encoder_stride()));
         ensure!(
-            self.network.vit().is_none() || on_grid,
+            self.network.vit().is_none() || off_grid.is_none(),
             "`crop` is {}; {} needs a multiple of `patch_pixels`, which is {}",
-            self.crop,
+            off_grid.unwrap_or_default(),
             self.network,
             self.patch_pixels
         );
         ensure!(
             !self.freeze_encoder || self.pretrained.is_some(),
             "`freeze_encoder` would keep random weights: give `pretrained`"
+        );
+        let has_stem = self.head == TransformerHead::PyramidLite0;
+        ensure!(
+            has_stem || self.pretrained_stem.is_none(),
+            "`pretrained_stem` has no effect with this head; set `head = \"pyramid-lite0\"`"
+        );
+        ensure!(
+            !has_stem || !self.freeze_encoder || self.pretrained_stem.is_some(),
+            "`freeze_encoder` would keep a random stem: give `pretrained_stem`, such as `.runtime/weights/efficientnet-lite0.pth`"
+        );
+        let stride = arch.encoder_stride();
+        ensure!(
+            !self.cutmix_features || self.freeze_encoder,
+            "`cutmix_features` mixes the outputs of a frozen encoder: set `freeze_encoder = true`"
+        );
+        ensure!(
+            !self.cutmix_features || self.crop.sides().iter().all(|side| side % stride == 0),
+            "`cutmix_features` needs a `crop` in multiples of {stride} pixels, the encoder's grid; it is {}",
+            self.crop
         );
         Ok(())
     }
@@ -92,6 +118,24 @@ impl Config {
             self.warmup_epochs,
             self.steps,
             self.epochs
+        );
+        Ok(())
+    }
+
+    fn check_teacher(&self) -> Result<()> {
+        let mode = self.mode;
+        ensure!(
+            self.teacher.is_some() || mode != TrainingMode::Distill,
+            "`teacher` is missing: `mode = \"distill\"` learns from the labels of a finished network; name its checkpoint folder"
+        );
+        ensure!(
+            self.teacher.is_none()
+                || matches!(mode, TrainingMode::Distill | TrainingMode::Prototype),
+            "`teacher` has no effect in this mode; set `mode = \"distill\"` or `mode = \"prototype\"`"
+        );
+        ensure!(
+            self.teacher.is_none() || self.teacher_statistics == TeacherStatistics::Average,
+            "`teacher_statistics = \"batch\"` has no effect with `teacher`, which labels each image once; remove one of the two"
         );
         Ok(())
     }

@@ -32,6 +32,8 @@ pub enum TrainingMode {
     /// Adds a prototype predictor that is trained to agree with the teacher (Xu et al., NeurIPS
     /// 2022).
     Prototype,
+    /// Adds unlabeled images with the labels that a finished network, `teacher`, gave to them.
+    Distill,
 }
 
 /// Heads of vision transformers, see `head`.
@@ -43,6 +45,9 @@ pub enum TransformerHead {
     /// Maps of four blocks projected, mixed and refined at a finer stride, beside shallow
     /// convolutions over the image.
     Pyramid,
+    /// Like `pyramid`, with the first three stages of EfficientNet-Lite0 in place of the shallow
+    /// convolutions: its weights are `pretrained_stem`, and it is frozen with the encoder.
+    PyramidLite0,
 }
 
 impl From<TransformerHead> for VitHead {
@@ -50,6 +55,7 @@ impl From<TransformerHead> for VitHead {
         match head {
             TransformerHead::Linear => Self::Linear,
             TransformerHead::Pyramid => Self::Pyramid,
+            TransformerHead::PyramidLite0 => Self::PyramidLite0,
         }
     }
 }

@@ -151,9 +151,15 @@ fn type_text(property: &Value) -> String {
         },
         Some("object") => "table",
         Some(kind) => kind,
-        None => "any",
+        None => return alternatives(property),
     };
     range_text(property).map_or_else(|| kind.to_owned(), |range| format!("{kind} {range}"))
+}
+
+/// Types of a value that may be written in several ways.
+fn alternatives(property: &Value) -> String {
+    let forms = property["anyOf"].as_array().map_or(&[][..], Vec::as_slice);
+    forms.iter().map(type_text).collect::<Vec<_>>().join(" or ")
 }
 
 /// The doc comment, followed by those of the values of an enumeration.

@@ -87,17 +87,17 @@ mod tests {
     #[test]
     fn every_key_is_known_to_change_weights_or_not_to() {
         let changing = "data root labeled unlabeled channels range synthetic_labeled synthetic_unlabeled \
-             synthetic_size network auxiliary pretrained mode steps warmup_steps epochs warmup_epochs \
-             batch accumulate crop precision learning_rate learning_rate_for head_multiplier \
+             synthetic_size network auxiliary pretrained pretrained_stem mode steps warmup_steps epochs warmup_epochs \
+             batch accumulate crop crops_per_image precision learning_rate learning_rate_for head_multiplier \
              restart_learning_rate momentum weight_decay criterion ohem_threshold ohem_kept \
              class_weights pad_label flip flip_pairs scale photometric labeled_photometric brightness \
              contrast saturation hue grayscale blur fidelity teacher_decay teacher_statistics \
-             copy_teacher_each_step precise_bn_batches cutmix unlabeled_weight unlabeled_ramp \
+             copy_teacher_each_step precise_bn_batches cutmix cutmix_features unlabeled_weight unlabeled_ramp \
              entropy_drop entropy_drop_per_class unlabeled_gate unlabeled_class_weights \
              unlabeled_scale prototypes temperature prototype_momentum prototype_gate gate_loss \
              prototype_weight prototype_unlabeled_weight prototype_ramp points point_cells \
              points_per_class features average reseed_after seed head patch_pixels registers \
-             optimizer freeze_encoder feature_cache_gb";
+             optimizer freeze_encoder feature_cache_gb teacher";
         let changing = changing.split_whitespace();
         let mut known: Vec<&str> =
             changing.chain(CHANGE_NO_WEIGHT.iter().map(|(key, _)| *key)).collect();

@@ -7,7 +7,7 @@ use super::Config;
 use super::options::TrainingMode;
 
 /// Keys without effect until the teacher is made.
-pub(super) const IRRELEVANT_TO_WARMUP: [&str; 38] = [
+pub(super) const IRRELEVANT_TO_WARMUP: [&str; 40] = [
     "name",
     "unlabeled",
     "unlabeled_truth",
@@ -16,11 +16,13 @@ pub(super) const IRRELEVANT_TO_WARMUP: [&str; 38] = [
     "synthetic_validation",
     "window",
     "mode",
+    "teacher",
     "teacher_decay",
     "teacher_statistics",
     "copy_teacher_each_step",
     "precise_bn_batches",
     "cutmix",
+    "cutmix_features",
     "photometric",
     "unlabeled_weight",
     "unlabeled_ramp",

@@ -73,27 +73,29 @@ pub struct Crop {
     /// First row and column of the crop in it; negative where the crop is larger.
     start: [isize; 2],
     flip: bool,
-    side: usize,
+    /// Height and width.
+    size: [usize; 2],
 }
 
 impl Crop {
-    /// Draws a crop of `side` pixels: scale and flip as the geometry has it, uniform position; an image smaller than the crop
+    /// Draws a crop of height and width `size`: scale and flip as the geometry has it, uniform position; an image smaller than the crop
     /// is padded evenly at both ends.
     pub fn sample(
         stream: Stream,
         [height, width]: [usize; 2],
-        side: usize,
+        size: [usize; 2],
         geometry: &Geometry,
     ) -> Self {
         let scale = geometry.draw_scale(stream);
         let resized = [height, width].map(|length| ((length as f64 * scale) as usize).max(1));
-        let start = [(resized[0], 2), (resized[1], 3)].map(|(length, draw)| {
+        let start = [0, 1].map(|direction| {
+            let (length, side) = (resized[direction], size[direction]);
             match length.checked_sub(side) {
-                Some(room) => stream.below(draw, room + 1) as isize,
+                Some(room) => stream.below(2 + direction as u64, room + 1) as isize,
                 None => -(((side - length) / 2) as isize),
             }
         });
-        Self { resized, start, flip: geometry.flip && stream.unit(4) < 0.5, side }
+        Self { resized, start, flip: geometry.flip && stream.unit(4) < 0.5, size }
     }
 
     /// Computes the crop; labels of a mirrored one are looked up in `flipped_labels`. Padding has the color `padding` and the label [`IGNORE_INDEX`].
@@ -112,9 +114,9 @@ impl Crop {
         if self.flip {
             columns.reverse();
         }
-        let mut pixels = Vec::with_capacity(self.side * self.side * 3);
-        let mut labels = Vec::with_capacity(self.side * self.side);
-        let mut inside = Vec::with_capacity(self.side * self.side);
+        let mut pixels = Vec::with_capacity(self.size[0] * self.size[1] * 3);
+        let mut labels = Vec::with_capacity(self.size[0] * self.size[1]);
+        let mut inside = Vec::with_capacity(self.size[0] * self.size[1]);
         for row in &rows {
             for column in &columns {
                 let (Some(row), Some(column)) = (row, column) else {
@@ -143,6 +145,26 @@ impl Crop {
         CroppedImage { pixels, labels, inside }
     }
 
+    /// Cuts a map of bytes of an image of height and width `source` by nearest neighbor, as labels
+    /// are; padding is `outside`.
+    pub fn apply_to_map(&self, map: &[u8], source: [usize; 2], outside: u8) -> Vec<u8> {
+        let rows = self.taps(0, source[0]);
+        let mut columns = self.taps(1, source[1]);
+        if self.flip {
+            columns.reverse();
+        }
+        let value = |row: &Option<Tap>, column: &Option<Tap>| match (row, column) {
+            (Some(row), Some(column)) => map[row.nearest * source[1] + column.nearest],
+            _ => outside,
+        };
+        rows.iter().flat_map(|row| columns.iter().map(move |column| value(row, column))).collect()
+    }
+
+    /// Says whether the crop is mirrored.
+    pub fn is_mirrored(&self) -> bool {
+        self.flip
+    }
+
     /// Returns, for each row (direction 0) or column (1) of the crop, where it reads the image; None in the padding.
     fn taps(&self, direction: usize, source: usize) -> Vec<Option<Tap>> {
         let length = self.resized[direction];
@@ -161,18 +183,18 @@ impl Crop {
                 nearest,
             })
         };
-        (0..self.side).map(tap).collect()
+        (0..self.size[direction]).map(tap).collect()
     }
 }
 
 /// Pixels of a crop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CroppedImage {
-    /// RGB `[side, side, 3]`.
+    /// RGB `[height, width, 3]`.
     pub pixels: Vec<u8>,
-    /// Train ids `[side, side]`.
+    /// Train ids `[height, width]`.
     pub labels: Vec<u8>,
-    /// 0 in the padding, else 1, `[side, side]`.
+    /// 0 in the padding, else 1, `[height, width]`.
     pub inside: Vec<u8>,
 }
 
@@ -213,8 +235,8 @@ mod tests {
         for (resized, start, flip) in
             [([74, 106], [11, 30], false), ([22, 31], [-5, 2], true), ([37, 53], [0, 0], true)]
         {
-            let side = 24;
-            let crop = Crop { resized, start, flip, side };
+            let [height, width] = [24, 28];
+            let crop = Crop { resized, start, flip, size: [height, width] };
             let CroppedImage { pixels, labels: crop_labels, inside: crop_inside } =
                 crop.apply(&sample, [1, 2, 3], &Geometry::default().flipped_labels);
             let size = resized.map(|length| length as i64);
@@ -223,19 +245,19 @@ mod tests {
                 .to_kind(Kind::Float)
                 .upsample_nearest2d(size, None, None)
                 .to_kind(Kind::Uint8);
-            for y in 0..side {
-                for x in 0..side {
-                    let across = if flip { side - 1 - x } else { x };
+            for y in 0..height {
+                for x in 0..width {
+                    let across = if flip { width - 1 - x } else { x };
                     let (row, column) = (start[0] + y as isize, start[1] + across as isize);
                     let inside = row >= 0
                         && column >= 0
                         && row < resized[0] as isize
                         && column < resized[1] as isize;
-                    let found = &pixels[(y * side + x) * 3..][..3];
-                    assert_eq!(inside, crop_inside[y * side + x] == 1, "{y} {x}");
+                    let found = &pixels[(y * width + x) * 3..][..3];
+                    assert_eq!(inside, crop_inside[y * width + x] == 1, "{y} {x}");
                     if !inside {
                         assert_eq!(
-                            (found, crop_labels[y * side + x]),
+                            (found, crop_labels[y * width + x]),
                             ([1, 2, 3].as_slice(), IGNORE_INDEX)
                         );
                         continue;
@@ -252,7 +274,7 @@ mod tests {
                     }
                     assert_eq!(
                         at(&expected_labels, 0),
-                        i64::from(crop_labels[y * side + x]),
+                        i64::from(crop_labels[y * width + x]),
                         "{y} {x}"
                     );
                 }
@@ -261,11 +283,23 @@ mod tests {
     }
 
     #[test]
+    fn maps_are_cut_as_labels_are() {
+        let sample = sample(37, 53);
+        let unchanged = Geometry::default().flipped_labels;
+        for index in 0..20 {
+            let crop =
+                Crop::sample(Stream::keyed(&[2, index]), [37, 53], [40, 28], &Geometry::default());
+            let labels = crop.apply(&sample, [0; 3], &unchanged).labels;
+            assert_eq!(crop.apply_to_map(&sample.truth, [37, 53], IGNORE_INDEX), labels);
+        }
+    }
+
+    #[test]
     fn sampled_crops_stay_inside_and_cover_the_range_of_scales() {
         let mut scales = Vec::new();
         for index in 0..500 {
             let crop =
-                Crop::sample(Stream::keyed(&[1, index]), [100, 200], 64, &Geometry::default());
+                Crop::sample(Stream::keyed(&[1, index]), [100, 200], [64; 2], &Geometry::default());
             for direction in 0..2 {
                 let (start, length) = (crop.start[direction], crop.resized[direction] as isize);
                 assert!(start <= (length - 64).max(0) && (start >= 0 || length < 64));
@@ -281,7 +315,7 @@ mod tests {
     #[test]
     fn without_flips_and_with_other_scales_the_same_crops_are_drawn_otherwise() {
         let draw = |index, geometry: &Geometry| {
-            Crop::sample(Stream::keyed(&[1, index]), [100, 200], 64, geometry)
+            Crop::sample(Stream::keyed(&[1, index]), [100, 200], [64; 2], geometry)
         };
         let (mut flips, mut widths) = (0, Vec::new());
         for index in 0..300 {
@@ -313,7 +347,7 @@ mod tests {
             *label = [0, 1, 2, IGNORE_INDEX][index % 64 / 16];
         }
         let labels = |flip| {
-            let crop = Crop { resized: [64, 64], start: [0, 0], flip, side: 64 };
+            let crop = Crop { resized: [64, 64], start: [0, 0], flip, size: [64; 2] };
             let cropped = crop.apply(&sample, [0; 3], &geometry.flipped_labels).labels;
             [0, 1, 2, 3].map(|part| cropped[part * 16])
         };

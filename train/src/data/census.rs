@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 use protoseg_images::label_census::LabelCensus;
 use protoseg_images::labeled::LabeledDataset;
 use protoseg_images::palettes::PaletteCensus;
+use protoseg_images::thumbnail::Thumbnail;
 use protoseg_models::atomic;
 use rayon::prelude::*;
 
@@ -61,7 +62,7 @@ impl ListKind {
 }
 
 /// Facts of the images of a list.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ListFacts {
     /// Height and width by index.
     pub sizes: Vec<[usize; 2]>,
@@ -69,6 +70,8 @@ pub struct ListFacts {
     pub pixels: Vec<u64>,
     /// Digests of their pixels by index; empty for scenes that were not rendered.
     pub digests: Vec<String>,
+    /// Their thumbnails.
+    pub thumbnails: Vec<Thumbnail>,
     /// Pixels of the label files by their meaning; None for synthetic scenes.
     pub labels: Option<LabelCensus>,
 }
@@ -79,9 +82,11 @@ impl ListFacts {
         (0..self.sizes.len()).max_by_key(|&index| self.sizes[index].iter().product::<usize>())
     }
 
-    /// Returns the number of images with a side below a length, and the smallest image's index.
-    pub fn below(&self, side: usize) -> Option<(usize, usize)> {
-        let small = |index: &usize| self.sizes[*index].iter().any(|&length| length < side);
+    /// Returns the number of images below a height or width, and the smallest one's index.
+    pub fn below(&self, limits: [usize; 2]) -> Option<(usize, usize)> {
+        let small = |index: &usize| {
+            self.sizes[*index].iter().zip(limits).any(|(&length, limit)| length < limit)
+        };
         let smallest = (0..self.sizes.len())
             .filter(small)
             .min_by_key(|&index| self.sizes[index].iter().product::<usize>())?;
@@ -226,6 +231,7 @@ impl Reader<'_> {
                     facts.sizes.push(entry.size);
                     facts.pixels.iter_mut().zip(&entry.pixels).for_each(|(sum, own)| *sum += own);
                     facts.digests.extend(entry.digest.clone());
+                    facts.thumbnails.extend(entry.thumbnail.clone());
                     if let Some(counts) = entry.counts() {
                         labels.add(&counts);
                     }

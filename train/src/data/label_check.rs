@@ -97,6 +97,13 @@ impl LabelCheck {
                      score says nothing about new images"
                 )
             }));
+            let alike = set.and_then(|set| overlap::find_alike(set, validation));
+            self.warnings.extend(alike.map(|alike| {
+                format!(
+                    "of the validation images, {alike}, look like {name} training images: copies that \
+                     were saved again, or frames of one video; their score says little about new images"
+                )
+            }));
         }
     }
 
@@ -108,7 +115,7 @@ impl LabelCheck {
 }
 
 fn listed<'a>(set: &'a LabeledDataset, facts: &'a ListFacts) -> ListedPixels<'a> {
-    ListedPixels { set, digests: &facts.digests }
+    ListedPixels { set, digests: &facts.digests, thumbnails: &facts.thumbnails }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use anyhow::{Context, Result};
+use image::RgbImage;
 use protoseg_images::labeled::LabeledDataset;
 use protoseg_models::random::Stream;
 use rayon::prelude::*;
@@ -15,8 +16,9 @@ use crate::config::options::PadLabel;
 use crate::data::augment::{Crop, CroppedImage, Geometry};
 use crate::data::cache::ImageCache;
 use crate::data::photometric::{ColorRanges, PhotometricView};
+use crate::data::teacher_labels::{LabeledByTeacher, TeacherLabels};
 use crate::streams::{
-    AUGMENT, LABELED_PHOTOMETRIC, ORDER, PHOTOMETRIC, PRECISE_BN, UNLABELED_AUGMENT,
+    AUGMENT, CROP_OF_IMAGE, LABELED_PHOTOMETRIC, ORDER, PHOTOMETRIC, PRECISE_BN, UNLABELED_AUGMENT,
     UNLABELED_ORDER,
 };
 
@@ -26,9 +28,9 @@ const AHEAD: usize = 3;
 /// Crops of labeled images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabeledBatch {
-    /// RGB `[batch, side, side, 3]`.
+    /// RGB `[batch, height, width, 3]`.
     pub pixels: Vec<u8>,
-    /// Train ids `[batch, side, side]`.
+    /// Train ids `[batch, height, width]`.
     pub labels: Vec<u8>,
     /// Indices in the list.
     pub indices: Vec<usize>,
@@ -37,14 +39,16 @@ pub struct LabeledBatch {
 /// Crops of unlabeled images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnlabeledBatch {
-    /// Weak view of the teacher, RGB `[batch, side, side, 3]`.
+    /// Weak view of the teacher, RGB `[batch, height, width, 3]`.
     pub weak: Vec<u8>,
     /// Strong view of the student, if it differs from the weak one.
     pub strong: Option<Vec<u8>>,
-    /// 0 in the padding, else 1, `[batch, side, side]`.
+    /// 0 in the padding, else 1, `[batch, height, width]`.
     pub valid: Vec<u8>,
     /// Train ids where the truth is known, 255 elsewhere; used by the log only.
     pub truth: Vec<u8>,
+    /// Labels of a finished teacher, `[batch, height, width]`; 0 without confidence in the padding.
+    pub teacher: Option<LabeledByTeacher>,
     /// Indices in the list.
     pub indices: Vec<usize>,
 }
@@ -65,7 +69,10 @@ pub struct BatchBuilder {
     pub batch: usize,
     /// Micro-batches per step.
     pub accumulate: usize,
-    pub side: usize,
+    /// Height and width of a crop.
+    pub size: [usize; 2],
+    /// Different crops of each image; 0 for ever new ones.
+    pub crops_per_image: u64,
     /// Color of padding.
     pub padding: [u8; 3],
     pub pad_label: PadLabel,
@@ -84,12 +91,35 @@ pub struct BatchBuilder {
 pub struct ImageCaches {
     pub labeled: Arc<ImageCache>,
     pub unlabeled: Option<Arc<ImageCache>>,
+    /// Labels for the unlabeled images, instead of those of the moving average.
+    pub teacher: Option<TeacherSource>,
+}
+
+/// Origin of a finished teacher's labels.
+#[derive(Debug, Clone)]
+pub enum TeacherSource {
+    /// Files of labels.
+    Labels(Arc<TeacherLabels>),
+    /// The first class everywhere, in place of labels that are yet to be made: for timing steps.
+    Placeholder,
+}
+
+impl TeacherSource {
+    fn read(&self, image: &RgbImage) -> Result<LabeledByTeacher> {
+        match self {
+            Self::Labels(labels) => labels.read(image),
+            Self::Placeholder => {
+                let pixels = (image.width() * image.height()) as usize;
+                Ok(LabeledByTeacher { labels: vec![0; pixels], confidence: vec![255; pixels] })
+            }
+        }
+    }
 }
 
 impl ImageCaches {
     pub fn new(labeled: Arc<LabeledDataset>, unlabeled: Option<Arc<LabeledDataset>>) -> Self {
         let cache = |samples| Arc::new(ImageCache::new(samples));
-        Self { labeled: cache(labeled), unlabeled: unlabeled.map(cache) }
+        Self { labeled: cache(labeled), unlabeled: unlabeled.map(cache), teacher: None }
     }
 }
 
@@ -105,7 +135,8 @@ impl BatchBuilder {
             seed: config.seed,
             batch: config.batch,
             accumulate: config.accumulate,
-            side: config.crop,
+            size: config.crop.sides(),
+            crops_per_image: config.crops_per_image,
             padding,
             pad_label: config.pad_label,
             geometry,
@@ -140,7 +171,9 @@ impl BatchBuilder {
                     self.labeled(&caches.labeled, ORDER, AUGMENT, micro_batch)?,
                     micro_batch,
                 ),
-                unlabeled: unlabeled.map(|cache| self.unlabeled(cache, micro_batch)).transpose()?,
+                unlabeled: unlabeled
+                    .map(|cache| self.unlabeled(cache, caches.teacher.as_ref(), micro_batch))
+                    .transpose()?,
             })
         };
         (first..first + self.accumulate as u64).map(make).collect()
@@ -159,7 +192,8 @@ impl BatchBuilder {
         micro_batch: u64,
     ) -> Result<LabeledBatch> {
         let indices = self.indices(order, micro_batch, cache.count());
-        let crops = self.cut(cache, augment, micro_batch, &indices)?;
+        let crops = self.cut(cache, None, augment, micro_batch, &indices)?;
+        let crops: Vec<CroppedImage> = crops.into_iter().map(|(crop, _)| crop).collect();
         let mut labels = joined(&crops, |crop| &crop.labels);
         if self.pad_label == PadLabel::Zero {
             let inside = crops.iter().flat_map(|crop| &crop.inside);
@@ -181,47 +215,86 @@ impl BatchBuilder {
 
     /// Returns crops in other colors.
     fn recolored(&self, crops: &[u8], purpose: u64, micro_batch: u64) -> Vec<u8> {
-        let crops: Vec<(&[u8], u64)> = crops.chunks(self.side * self.side * 3).zip(0..).collect();
+        let crops: Vec<(&[u8], u64)> = crops.chunks(self.pixels() * 3).zip(0..).collect();
         let recolored = |(pixels, offset): (&[u8], u64)| {
             let mut pixels = pixels.to_vec();
             let stream = Stream::keyed(&[self.seed, purpose, micro_batch, offset]);
-            PhotometricView::sample(stream, self.colors).apply(&mut pixels, [self.side, self.side]);
+            PhotometricView::sample(stream, self.colors).apply(&mut pixels, self.size);
             pixels
         };
         crops.into_par_iter().map(recolored).collect::<Vec<_>>().concat()
     }
 
-    fn unlabeled(&self, cache: &ImageCache, micro_batch: u64) -> Result<UnlabeledBatch> {
+    fn unlabeled(
+        &self,
+        cache: &ImageCache,
+        teacher: Option<&TeacherSource>,
+        micro_batch: u64,
+    ) -> Result<UnlabeledBatch> {
         let indices = self.indices(UNLABELED_ORDER, micro_batch, cache.count());
-        let crops = self.cut(cache, UNLABELED_AUGMENT, micro_batch, &indices)?;
+        let crops = self.cut(cache, teacher, UNLABELED_AUGMENT, micro_batch, &indices)?;
+        let (crops, found): (Vec<CroppedImage>, Vec<Option<LabeledByTeacher>>) =
+            crops.into_iter().unzip();
+        let found: Option<Vec<LabeledByTeacher>> = found.into_iter().collect();
+        let teacher = found.map(|parts| LabeledByTeacher {
+            labels: parts.iter().flat_map(|part| &part.labels).copied().collect(),
+            confidence: parts.iter().flat_map(|part| &part.confidence).copied().collect(),
+        });
         let weak = joined(&crops, |crop| &crop.pixels);
         let strong = self.photometric.then(|| self.recolored(&weak, PHOTOMETRIC, micro_batch));
         // U2PL trains on the padding of unlabeled images.
         let valid = match self.pad_label {
             PadLabel::Ignore => joined(&crops, |crop| &crop.inside),
-            PadLabel::Zero => vec![1; self.batch * self.side * self.side],
+            PadLabel::Zero => vec![1; self.batch * self.pixels()],
         };
         Ok(UnlabeledBatch {
             strong,
             valid,
             truth: joined(&crops, |crop| &crop.labels),
             weak,
+            teacher,
             indices,
         })
+    }
+
+    /// Number of pixels of a crop.
+    fn pixels(&self) -> usize {
+        self.size[0] * self.size[1]
     }
 
     fn cut(
         &self,
         cache: &ImageCache,
+        teacher: Option<&TeacherSource>,
         augment: u64,
         micro_batch: u64,
         indices: &[usize],
-    ) -> Result<Vec<CroppedImage>> {
+    ) -> Result<Vec<(CroppedImage, Option<LabeledByTeacher>)>> {
         let cut = |(offset, &index): (usize, &usize)| {
             let sample = cache.read(index)?;
-            let stream = Stream::keyed(&[self.seed, augment, micro_batch, offset as u64]);
-            let crop = Crop::sample(stream, sample.size(), self.side, &self.geometry);
-            Ok(crop.apply(&sample, self.padding, &self.geometry.flipped_labels))
+            let stream = match self.crops_per_image {
+                0 => Stream::keyed(&[self.seed, augment, micro_batch, offset as u64]),
+                crops => {
+                    let draw = micro_batch * self.batch as u64 + offset as u64;
+                    let crop = draw / cache.count() as u64 % crops;
+                    Stream::keyed(&[self.seed, CROP_OF_IMAGE, index as u64, crop])
+                }
+            };
+            let crop = Crop::sample(stream, sample.size(), self.size, &self.geometry);
+            let flipped_labels = &self.geometry.flipped_labels;
+            let cut_labels = |source: &TeacherSource| -> Result<LabeledByTeacher> {
+                let found = source.read(&sample.image)?;
+                let [mut labels, confidence] = [&found.labels, &found.confidence]
+                    .map(|map| crop.apply_to_map(map, sample.size(), 0));
+                if crop.is_mirrored() {
+                    labels
+                        .iter_mut()
+                        .for_each(|label| *label = flipped_labels[usize::from(*label)]);
+                }
+                Ok(LabeledByTeacher { labels, confidence })
+            };
+            let found = teacher.map(cut_labels).transpose()?;
+            Ok((crop.apply(&sample, self.padding, flipped_labels), found))
         };
         indices.par_iter().enumerate().map(cut).collect()
     }
@@ -270,7 +343,8 @@ mod tests {
             seed: 3,
             batch: 4,
             accumulate: 2,
-            side: 32,
+            size: [32, 40],
+            crops_per_image: 0,
             padding: [9; 3],
             pad_label: PadLabel::Ignore,
             geometry: Geometry::default(),
@@ -298,6 +372,32 @@ mod tests {
             assert_eq!(pass, (0..10).collect::<Vec<_>>());
         }
         assert_ne!(shown[..10], shown[10..]);
+    }
+
+    #[test]
+    fn crops_of_an_image_come_again_after_so_many_passes() {
+        let distinct = |crops_per_image| {
+            let builder = BatchBuilder { crops_per_image, ..builder() };
+            let caches = caches();
+            let mut crops: [std::collections::HashSet<Vec<u8>>; 5] = Default::default();
+            // 4 passes over 5 images.
+            for step in 0..5 {
+                for MicroBatch { labeled, .. } in builder.make(&caches, step).unwrap() {
+                    let each = labeled.pixels.chunks(builder.pixels() * 3);
+                    for (&index, pixels) in labeled.indices.iter().zip(each) {
+                        crops[index].insert(pixels.to_vec());
+                    }
+                }
+            }
+            let statistics = builder.statistics_batch(&caches.labeled, 0).unwrap();
+            let mut each = statistics.pixels.chunks(builder.pixels() * 3);
+            let known =
+                statistics.indices.iter().all(|&index| crops[index].contains(each.next().unwrap()));
+            (crops.map(|crops| crops.len()), known)
+        };
+        let (fresh, known) = distinct(0);
+        assert!(fresh.iter().all(|&crops| crops > 6) && !known, "{fresh:?}");
+        assert_eq!(distinct(3), ([3; 5], true));
     }
 
     #[test]

@@ -9,3 +9,4 @@ pub mod loader;
 pub mod photometric;
 pub mod read;
 pub mod stored_path;
+pub mod teacher_labels;

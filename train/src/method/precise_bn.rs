@@ -29,7 +29,7 @@ pub fn update_statistics(
         interrupt.check()?;
         let batch = builder.statistics_batch(cache, seen)?;
         tch::manual_seed(Stream::keyed(&[builder.seed, PRECISE_BN, seen, 1]).bits(0) as i64);
-        let images = net::images_to_tensor(&batch.pixels, [builder.side; 2], net.device())?;
+        let images = net::images_to_tensor(&batch.pixels, builder.size, net.device())?;
         net.forward(&images, ForwardMode::PreciseBn { seen }, &[last])?;
         progress.done();
     }
@@ -58,7 +58,8 @@ mod tests {
             seed: 1,
             batch,
             accumulate: 1,
-            side,
+            size: [side; 2],
+            crops_per_image: 0,
             padding: [0; 3],
             pad_label: PadLabel::Ignore,
             geometry: Geometry::default(),

@@ -12,7 +12,7 @@ pub struct RawPseudoLabels {
     pub labels: Tensor,
     /// Probability of the label.
     pub confidence: Tensor,
-    /// Entropy of the class probabilities, in nats.
+    /// Entropy of the class probabilities, in nats, or another measure of doubt.
     pub entropy: Tensor,
     /// False in the padding.
     pub valid: Tensor,
@@ -28,6 +28,18 @@ impl RawPseudoLabels {
             labels,
             confidence,
             entropy: entropy_of(&probabilities, logarithms)?,
+            valid: valid.shallow_clone(),
+        })
+    }
+
+    /// Takes labels u8 and the confidence in them in steps of 1/255, u8. The doubt, 1 less the
+    /// confidence, stands for the entropy, which the labels do not tell.
+    pub fn from_confidence(labels: &Tensor, confidence: &Tensor, valid: &Tensor) -> Result<Self> {
+        let confidence = confidence.f_to_kind(Kind::Float)?.f_div_scalar(255.0)?;
+        Ok(Self {
+            labels: labels.f_to_kind(Kind::Int64)?,
+            entropy: confidence.f_neg()?.f_add_scalar(1.0)?,
+            confidence,
             valid: valid.shallow_clone(),
         })
     }

@@ -112,7 +112,7 @@ impl<'a> Learner<'a> {
         let mut reports = Vec::with_capacity(batches.len());
         for (batch, number) in batches.iter().zip(step * batches.len() as u64..) {
             let targets = self.targets(batch, number, progress)?;
-            let outputs = self.forward(&targets.images, number)?;
+            let outputs = self.forward(&targets, number)?;
             let terms = self.terms(&outputs, &targets, number, sums.as_mut())?;
             let values = terms.values()?;
             let total = terms.total(LossWeights::at_progress(self.config, progress))?;
@@ -146,8 +146,8 @@ impl<'a> Learner<'a> {
         teacher::update_after_step(&self.teacher, &self.student, self.config, self.schedule, step)
     }
 
-    /// Runs the student on images u8 `[2b, crop, crop, 3]` in training mode.
-    pub fn forward(&self, images: &Tensor, number: u64) -> Result<HeadOutputs> {
+    /// Runs the student on the images of a micro-batch in training mode.
+    pub fn forward(&self, targets: &Targets, number: u64) -> Result<HeadOutputs> {
         // Dropout draws from the process-global generator, whose state cannot be read: it is seeded before each pass.
         tch::manual_seed(self.dropout_seed(number, 0));
         let graph = self.student.graph();
@@ -159,7 +159,17 @@ impl<'a> Learner<'a> {
         };
         let wanted: Vec<NodeId> =
             [Some(logits), auxiliary, features].into_iter().flatten().collect();
-        let mut outputs = self.student.forward(images, ForwardMode::Train, &wanted)?.into_iter();
+        let Targets { images, frozen, .. } = targets;
+        let outputs = match frozen {
+            Some(frozen) => self.student.forward_from(
+                images,
+                net::shared(frozen),
+                ForwardMode::Train,
+                &wanted,
+            )?,
+            None => self.student.forward(images, ForwardMode::Train, &wanted)?,
+        };
+        let mut outputs = outputs.into_iter();
         Ok(HeadOutputs {
             logits: outputs.next().context("no logits")?,
             auxiliary: auxiliary.and_then(|_| outputs.next()),
@@ -257,16 +267,17 @@ impl<'a> Learner<'a> {
         Ok([labeled.loss(&labels)?, unlabeled.loss(&unlabeled_targets)?])
     }
 
-    /// Samples points of the labeled (part 0) or mixed unlabeled images (part 1) with labels i64 `[b, crop, crop]`.
+    /// Samples points of the labeled (part 0) or mixed unlabeled images (part 1) with labels i64 `[b, height, width]`.
     pub fn points(&self, labels: &Tensor, number: u64, part: u64) -> Result<SampledPoints> {
         let count = labels.size()[0] as usize;
-        let Config { crop: side, point_cells: cells, .. } = *self.config;
+        let Config { crop, point_cells: cells, .. } = *self.config;
+        let size = crop.sides();
         let stream = Stream::keyed(&[self.config.seed, POINTS, number]);
         match self.config.points {
             PointSampling::PerImage => {
-                SampledPoints::per_image(stream.child(part), count, side, cells)
+                SampledPoints::per_image(stream.child(part), count, size, cells)
             }
-            PointSampling::Shared => SampledPoints::shared(stream, count, side, cells),
+            PointSampling::Shared => SampledPoints::shared(stream, count, size, cells),
             PointSampling::Balanced => SampledPoints::balanced(
                 stream.child(part),
                 labels,
@@ -277,7 +288,11 @@ impl<'a> Learner<'a> {
     }
 
     pub(super) fn upsample(&self, logits: &Tensor) -> Result<Tensor> {
-        net::upsample(logits, [self.config.crop as i64; 2], self.align_corners())
+        net::upsample(
+            logits,
+            self.config.crop.sides().map(|side| side as i64),
+            self.align_corners(),
+        )
     }
 }
 

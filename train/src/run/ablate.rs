@@ -18,7 +18,7 @@ use crate::method::schedule::Schedule;
 use crate::run::fit::fit;
 use crate::run::state;
 use crate::run::stop::StopReason;
-use crate::run::{RunOptions, RunOutcome, Score};
+use crate::run::{NothingBegun, RunOptions, RunOutcome, Score};
 
 /// A key and its values, parsed from `key=one,two`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,16 +59,20 @@ pub fn run(
     axes: &[AblationAxis],
     options: &RunOptions,
 ) -> Result<Result<String, StopReason>> {
-    let runs = grid(path, settings, axes)?;
+    let runs = grid(path, settings, axes).map_err(NothingBegun)?;
+    let is_finished = |run: &&GridRun| options.out.join(folder(run)).join(SCORES).is_file();
+    for run in runs.iter().filter(is_finished) {
+        check_config(&run.config, &options.out.join(folder(run))).map_err(NothingBegun)?;
+    }
     let mut rows = Vec::new();
+    let mut begun = false;
     for run in &runs {
         let out = options.out.join(folder(run));
         let scores = out.join(SCORES);
-        if scores.is_file() {
-            check_config(&run.config, &out)?;
-        } else {
+        if !scores.is_file() {
             eprintln!("== {}", run.settings.join(" "));
-            match train(run, &out, options)? {
+            let trained = train(run, &out, options, &mut begun);
+            match trained.map_err(|error| if begun { of_a_begun_grid(error) } else { error })? {
                 RunOutcome::Finished(found) => {
                     atomic::write(&scores, &serde_json::to_vec_pretty(&found)?)?;
                 }
@@ -85,6 +89,11 @@ pub fn run(
     let table = table(axes, &rows);
     atomic::write(&options.out.join("ablation.md"), table.as_bytes())?;
     Ok(Ok(table))
+}
+
+/// The error of a run that did not begin, in a grid of which others did.
+fn of_a_begun_grid(error: Error) -> Error {
+    error.downcast::<NothingBegun>().map_or_else(|other| other, |NothingBegun(error)| error)
 }
 
 /// Refuses a finished run that was trained with another configuration.
@@ -136,23 +145,36 @@ fn folder(run: &GridRun) -> String {
     run.settings.join(" ").replace(['/', '\\'], "_")
 }
 
-/// Trains a run, from its saved state or from the warm-up that it shares.
-fn train(run: &GridRun, out: &Path, options: &RunOptions) -> Result<RunOutcome> {
+/// Trains a run, from its saved state or from the warm-up that it shares; sets `begun` after steps.
+fn train(run: &GridRun, out: &Path, options: &RunOptions, begun: &mut bool) -> Result<RunOutcome> {
     let state = out.join("state");
     atomic::recover(&state)?;
     if !state.exists() {
-        let lists = Lists::open(&run.config)?;
-        let unlabeled = lists.unlabeled.as_ref().map(|set| set.count());
-        let schedule = Schedule::new(&run.config, lists.labeled.count(), unlabeled)?;
+        let schedule = schedule(&run.config).map_err(NothingBegun)?;
         let warmup = schedule.warmup;
         if warmup > 0 && warmup < schedule.steps {
-            match warm_up(run, warmup, options)? {
+            let shared = warm_up(run, warmup, options);
+            *begun |= has_begun(&shared);
+            match shared? {
                 Ok(shared) => state::fork(&shared, &state, &run.config)?,
                 Err(stop) => return Ok(RunOutcome::Stopped(stop)),
             }
         }
     }
-    fit(&run.config, &RunOptions { out: out.to_owned(), resume: state.exists(), ..options.clone() })
+    let options = RunOptions { out: out.to_owned(), resume: state.exists(), ..options.clone() };
+    let outcome = fit(&run.config, &options);
+    *begun |= has_begun(&outcome);
+    outcome
+}
+
+fn schedule(config: &Config) -> Result<Schedule> {
+    let lists = Lists::open(config)?;
+    let unlabeled = lists.unlabeled.as_ref().map(|set| set.count());
+    Schedule::new(config, lists.labeled.count(), unlabeled)
+}
+
+fn has_begun<T>(outcome: &Result<T>) -> bool {
+    outcome.as_ref().err().is_none_or(|error| !error.is::<NothingBegun>())
 }
 
 /// Trains the shared warm-up of a run to its end, unless that has been done.
@@ -212,6 +234,7 @@ fn table(axes: &[AblationAxis], rows: &[(Vec<String>, Vec<Metrics>)]) -> String 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::crop_size::CropSize;
 
     #[test]
     fn a_grid_has_every_combination() {
@@ -226,7 +249,7 @@ mod tests {
             (named.len(), named[1].as_str(), named[4].as_str()),
             (6, "seed=1 mode=prototype", "seed=3 mode=supervised")
         );
-        assert!(runs.iter().all(|run| run.config.crop == 96));
+        assert!(runs.iter().all(|run| run.config.crop == CropSize::square(96)));
         assert_eq!(runs[2].config.for_warmup().unwrap(), runs[3].config.for_warmup().unwrap());
         for wrong in ["mode", "mode=", "mode=a,,b"] {
             assert!(wrong.parse::<AblationAxis>().is_err(), "{wrong}");

@@ -1,6 +1,6 @@
 //! A run from its configuration to its checkpoint.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,12 +17,13 @@ use crate::data::augment::Geometry;
 use crate::data::census::{self, Census, CensusOptions};
 use crate::data::label_check::check_labels;
 use crate::data::lists::Lists;
-use crate::data::loader::{self, BatchBuilder, ImageCaches, MicroBatch};
+use crate::data::loader::{self, BatchBuilder, ImageCaches, MicroBatch, TeacherSource};
 use crate::evaluate::Protocol;
 use crate::method::loss;
 use crate::method::schedule::Schedule;
 use crate::method::step::{Learner, StepReport};
 use crate::progress::{self, Progress};
+use crate::run::distill::FinishedTeacher;
 use crate::run::finish::unless_interrupted;
 use crate::run::folder::{check_output_dir, lock};
 use crate::run::log::RunLog;
@@ -37,6 +38,8 @@ use crate::{net, pretrained};
 
 /// Folder of a frozen encoder's outputs.
 const FEATURES: &str = "features";
+/// Folder of a finished teacher's labels.
+const TEACHER_LABELS: &str = "teacher-labels";
 
 /// A run under way.
 pub(super) struct Trainer<'a> {
@@ -46,6 +49,7 @@ pub(super) struct Trainer<'a> {
     pub(super) lists: &'a Lists,
     census: &'a Census,
     geometry: Geometry,
+    teacher: Option<FinishedTeacher>,
     pub(super) learner: Learner<'a>,
     pub(super) protocol: Protocol,
     pub(super) log: RunLog,
@@ -60,7 +64,7 @@ pub(super) struct Trainer<'a> {
 /// Trains as configured and writes `checkpoint/`, `best/`, `state/`, `config.toml`, `run.json`, `log.jsonl`,
 /// `tensorboard/` and `report.html`.
 pub fn fit(config: &Config, options: &RunOptions) -> Result<RunOutcome> {
-    let Some(Prepared { lists, census, arch, geometry, learner, log, first, best }) =
+    let Some(Prepared { lists, census, arch, geometry, learner, teacher, log, first, best }) =
         prepare(config, options).map_err(nothing_begun)?
     else {
         eprintln!("stopped while the images were read; another start reads the rest");
@@ -74,6 +78,7 @@ pub fn fit(config: &Config, options: &RunOptions) -> Result<RunOutcome> {
         lists: &lists,
         census: &census,
         geometry,
+        teacher,
         protocol: Protocol { grid: LogitGrid::from_arch(arch), window: config.window },
         logged_assignments: assignments(&learner),
         learner,
@@ -93,6 +98,7 @@ struct Prepared<'a> {
     arch: Arch,
     geometry: Geometry,
     learner: Learner<'a>,
+    teacher: Option<FinishedTeacher>,
     log: RunLog,
     /// Steps done.
     first: u64,
@@ -104,7 +110,8 @@ fn prepare<'a>(config: &'a Config, options: &RunOptions) -> Result<Option<Prepar
     let mut lists = Lists::open(config)?;
     let arch = config.arch(lists.classes.count())?;
     let graph = arch.graph();
-    graph.shapes(config.batch, config.crop, config.crop)?;
+    let [height, width] = config.crop.sides();
+    graph.shapes(config.batch, height, width)?;
     let geometry = Geometry::new(config, &lists.classes)?;
     schedule(config, &lists)?;
     let state_folder = options.out.join(state::FOLDER);
@@ -127,12 +134,33 @@ fn prepare<'a>(config: &'a Config, options: &RunOptions) -> Result<Option<Prepar
             Learner::new(config, schedule, &graph, &weights, options.device)?
         }
     };
-    Ok(Some(Prepared { lists, census, arch, geometry, learner, log, first, best }))
+    let teacher = finished_teacher(config, options, &lists)?;
+    Ok(Some(Prepared { lists, census, arch, geometry, learner, teacher, log, first, best }))
 }
 
 /// Memory that runs out says nothing about what was given.
 fn nothing_begun(error: Error) -> Error {
     if error.is::<OutOfMemory>() { error } else { NothingBegun(error).into() }
+}
+
+/// Opens the network that labels the unlabeled images, if there is one; its labels are kept beside
+/// what has been read of the images.
+fn finished_teacher(
+    config: &Config,
+    options: &RunOptions,
+    lists: &Lists,
+) -> Result<Option<FinishedTeacher>> {
+    let open = |checkpoint: &PathBuf| {
+        FinishedTeacher::open(
+            checkpoint,
+            &lists.classes,
+            &config.reading(),
+            &options.census.join(TEACHER_LABELS),
+            options.device,
+            options.monitor.interrupt(),
+        )
+    };
+    config.teacher.as_ref().map(open).transpose()
 }
 
 /// Keeps outputs of a frozen encoder beside what has been read of the images, if images come again.
@@ -141,21 +169,24 @@ fn with_feature_cache<'a>(
     options: &RunOptions,
     census: &Census,
 ) -> Result<Learner<'a>> {
-    let Config { freeze_encoder, feature_cache_gb, crop, scale, .. } = *learner.config;
+    let Config { freeze_encoder, feature_cache_gb, crop, crops_per_image, scale, .. } =
+        *learner.config;
     if !freeze_encoder || feature_cache_gb == 0.0 {
         return Ok(learner);
     }
-    let fits = |size: &[usize; 2]| size.iter().all(|&side| side <= crop);
+    let come_again = crops_per_image > 0;
+    let fit = census.labeled.sizes.iter().all(|&size| crop.holds(size));
     let changes = [
-        (scale != [1.0, 1.0], "`scale` is not [1.0, 1.0]"),
-        (!census.labeled.sizes.iter().all(fits), "images are larger than `crop`"),
+        (!come_again && scale != [1.0, 1.0], "`scale` is not [1.0, 1.0]"),
+        (!come_again && !fit, "images are larger than `crop`"),
         (learner.config.labeled_photometric, "`labeled_photometric` changes their colors"),
     ];
     let changes: Vec<&str> =
         changes.iter().filter(|(changes, _)| *changes).map(|&(_, why)| why).collect();
     if !changes.is_empty() {
         eprintln!(
-            "note: every crop runs through the frozen encoder, as no crop comes twice: {}",
+            "note: every crop runs through the frozen encoder, as no crop comes twice: {}; \
+             `crops_per_image` makes them come again",
             changes.join(", ")
         );
         return Ok(learner);
@@ -259,6 +290,9 @@ fn initial_weights(
     if let Some(path) = &config.pretrained {
         log.say(&format!("starting from {}", pretrained::load(&mut weights, path)?));
     }
+    if let Some(path) = &config.pretrained_stem {
+        log.say(&format!("starting from {}", pretrained::load_stem(&mut weights, path)?));
+    }
     if let Some(folder) = &options.init_from {
         let loaded = pretrained::load_checkpoint(&mut weights, graph, folder)?;
         log.say(&format!("starting from {loaded}"));
@@ -288,8 +322,9 @@ impl Trainer<'_> {
             schedule.unlabeled_from(config.mode),
             net::mean_color(self.learner.student.graph()),
         );
-        let caches =
+        let mut caches =
             ImageCaches::new(Arc::clone(&self.lists.labeled), self.lists.unlabeled.clone());
+        caches.teacher = self.teacher.as_ref().map(|_| TeacherSource::Placeholder);
         if first == 0 && !self.plan(&builder, &caches)? {
             return Ok(self.stopped());
         }
@@ -298,6 +333,13 @@ impl Trainer<'_> {
         }
         let _lock = lock(self.options).map_err(nothing_begun)?;
         self.open_folder(first)?;
+        if unless_interrupted(self.label_unlabeled())?.is_none() {
+            self.log.say("stopped while the teacher labeled images; another start labels the rest");
+            return Ok(self.stopped());
+        }
+        if let Some(FinishedTeacher { labels, .. }) = &self.teacher {
+            caches.teacher = Some(TeacherSource::Labels(Arc::clone(labels)));
+        }
         let batches =
             loader::start(caches.clone(), builder.clone(), first, self.options.loader_threads)?;
         let last = self.options.stop_after.map_or(schedule.steps, |stop| stop.min(schedule.steps));
@@ -343,6 +385,17 @@ impl Trainer<'_> {
         Ok(outcome)
     }
 
+    /// Has the finished teacher, if there is one, label the unlabeled images.
+    fn label_unlabeled(&mut self) -> Result<()> {
+        let (Some(teacher), Some(images)) = (&self.teacher, &self.lists.unlabeled) else {
+            return Ok(());
+        };
+        let progress = self.log.progress("teacher labels:", "images", images.count());
+        in_phase(Phase::Labeling, || teacher.label_all(images, &progress))?;
+        self.log.pause();
+        Ok(())
+    }
+
     /// Measures and prints the plan; returns false if that was interrupted.
     fn plan(&mut self, builder: &BatchBuilder, caches: &ImageCaches) -> Result<bool> {
         let images = PlannedImages {
@@ -351,6 +404,7 @@ impl Trainer<'_> {
             builder,
             caches,
             protocol: self.protocol,
+            teacher: self.teacher.as_ref(),
             interrupt: self.options.monitor.interrupt(),
         };
         let labels = check_labels(self.config, self.lists, self.census).map_err(nothing_begun)?;
@@ -363,7 +417,7 @@ impl Trainer<'_> {
         for warning in &self.census.warnings {
             self.log.say(&format!("warning: {warning}"));
         }
-        self.log.say(&plan::describe(&self.learner, self.lists, self.census, &labels, cost));
+        self.log.say(&plan::describe(&self.learner, &images, &labels, cost));
         Ok(true)
     }
 

@@ -18,6 +18,8 @@ const OUT_OF_MEMORY: [&str; 5] = [
 pub enum Phase {
     /// Reading of every listed file.
     Reading,
+    /// Labels of a finished teacher.
+    Labeling,
     /// Optimizer steps.
     Steps,
     /// Precise BatchNorm and first prototypes.
@@ -45,8 +47,14 @@ pub fn in_phase<T>(phase: Phase, run: impl FnOnce() -> Result<T>) -> Result<T> {
 }
 
 impl Phase {
-    const ALL: [Self; 5] =
-        [Self::Reading, Self::Steps, Self::WarmupEnd, Self::Scoring, Self::Calibration];
+    const ALL: [Self; 6] = [
+        Self::Reading,
+        Self::Labeling,
+        Self::Steps,
+        Self::WarmupEnd,
+        Self::Scoring,
+        Self::Calibration,
+    ];
 
     /// Words around a message: when memory ran out, and what to do.
     pub fn words(self) -> [&'static str; 2] {
@@ -57,6 +65,7 @@ impl Phase {
     fn during(self) -> &'static str {
         match self {
             Self::Reading => " while the images are read",
+            Self::Labeling => " while the teacher labels the unlabeled images",
             Self::Steps => "",
             Self::WarmupEnd => " at the end of the warm-up",
             Self::Scoring => " while scoring",
@@ -68,6 +77,9 @@ impl Phase {
         match self {
             Self::Reading => {
                 "scale large images down, or read fewer at once with RAYON_NUM_THREADS=1 in the environment"
+            }
+            Self::Labeling => {
+                "scale large unlabeled images down, or train a `teacher` with a `window`, which bounds its memory"
             }
             Self::Steps => {
                 "lower `batch` and raise `accumulate` by the same factor, which keeps the crops per step, or lower `crop`"

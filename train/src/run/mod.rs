@@ -11,6 +11,7 @@ use crate::run::stop::{StopMonitor, StopReason};
 
 pub mod ablate;
 pub mod checkpoint;
+pub mod distill;
 pub mod environment;
 mod finish;
 pub mod fit;

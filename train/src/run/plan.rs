@@ -16,12 +16,15 @@ use crate::data::census::{Census, ListFacts};
 use crate::data::label_check::LabelCheck;
 use crate::data::lists::Lists;
 use crate::data::loader::{BatchBuilder, ImageCaches};
+use crate::data::read;
 use crate::evaluate::Protocol;
 use crate::interrupt::Interrupt;
 use crate::method::prototype_init::feature_node;
 use crate::method::prototypes::{PrototypeSettings, Prototypes};
 use crate::method::schedule::Schedule;
 use crate::method::step::Learner;
+use crate::run::distill::FinishedTeacher;
+use crate::run::memory::{Phase, in_phase};
 use crate::run::rehearsal::{PhaseCosts, Rehearsal};
 use crate::streams::PROTOTYPE_INIT;
 
@@ -35,6 +38,8 @@ pub struct RunCost {
     after_warmup: Duration,
     /// Seconds of a frozen encoder whose outputs are kept, for all training images.
     features: f64,
+    /// Seconds of a finished teacher's labels, for all unlabeled images.
+    labeling: f64,
     phases: PhaseCosts,
     /// Peak resident memory in bytes.
     pub memory: Option<u64>,
@@ -47,12 +52,14 @@ pub struct PlannedImages<'a> {
     pub builder: &'a BatchBuilder,
     pub caches: &'a ImageCaches,
     pub protocol: Protocol,
+    /// Network that labels the unlabeled images before the first step.
+    pub teacher: Option<&'a FinishedTeacher>,
     pub interrupt: Interrupt,
 }
 
 /// Times steps of the warm-up and after it, and everything beside the steps, on copies of the networks.
 pub fn measure_cost(learner: &Learner, images: &PlannedImages) -> Result<RunCost> {
-    let PlannedImages { lists, census, builder, caches, protocol, interrupt } = images;
+    let PlannedImages { lists, census, builder, caches, protocol, teacher, interrupt } = images;
     let Learner { config, schedule, student, .. } = learner;
     let weights = student.state_dict()?;
     let mut trial = Learner::new(config, *schedule, student.graph(), &weights, student.device())?;
@@ -86,6 +93,10 @@ pub fn measure_cost(learner: &Learner, images: &PlannedImages) -> Result<RunCost
     interrupt.check()?;
     trial.teacher_ready = true;
     let interrupt = interrupt.clone();
+    let labeling = match (teacher, &lists.unlabeled) {
+        (Some(teacher), Some(unlabeled)) => labeling_seconds(teacher, unlabeled)?,
+        _ => 0.0,
+    };
     let rehearsal = Rehearsal { trial: &trial, lists, census, protocol: *protocol, interrupt };
     let phases = rehearsal.measure()?;
     // Decoded images fill their caches in the first pass.
@@ -93,7 +104,15 @@ pub fn measure_cost(learner: &Learner, images: &PlannedImages) -> Result<RunCost
     let growth = caches.labeled.growth(&census.labeled.sizes)
         + unlabeled.map_or(0, |(cache, facts)| cache.growth(&facts.sizes));
     let memory = phases.memory.map(|peak| peak + growth as u64);
-    Ok(RunCost { warmup, after_warmup, features, phases, memory })
+    Ok(RunCost { warmup, after_warmup, features, labeling, phases, memory })
+}
+
+/// Estimates the time of a finished teacher's labels from one image.
+fn labeling_seconds(teacher: &FinishedTeacher, images: &LabeledDataset) -> Result<f64> {
+    let sample = read::read(images, 0)?;
+    let start = Instant::now();
+    in_phase(Phase::Labeling, || teacher.label(&sample))?;
+    Ok(start.elapsed().as_secs_f64() * images.count() as f64)
 }
 
 /// Times of a step.
@@ -144,12 +163,12 @@ fn random_prototypes(learner: &Learner) -> Result<Prototypes> {
 /// Describes the plan; `pixels` are the labeled pixels of each class.
 pub fn describe(
     learner: &Learner,
-    lists: &Lists,
-    census: &Census,
+    images: &PlannedImages,
     labels: &LabelCheck,
     cost: RunCost,
 ) -> String {
     let Learner { config, schedule, student, .. } = learner;
+    let PlannedImages { lists, census, teacher, .. } = images;
     let count = |images: Option<usize>| images.map_or("none".to_owned(), |count| count.to_string());
     let weights: usize = student.trainable().map(|(_, tensor)| tensor.numel()).sum();
     let graph = student.graph();
@@ -173,16 +192,16 @@ pub fn describe(
             count(lists.validation.as_ref().map(LabeledDataset::count)),
         ),
         format!(
-            "{} steps of {} micro-batches of {} crops of {side}x{side} ({} labeled crops per step), the first {} of \
+            "{} steps of {} micro-batches of {} crops of {} ({} labeled crops per step), the first {} of \
              them supervised warm-up; {} steps per epoch, {:.1} epochs in all",
             schedule.steps,
             config.accumulate,
             config.batch,
+            config.crop,
             config.batch * config.accumulate,
             schedule.warmup,
             schedule.steps_per_epoch,
             schedule.steps as f64 / schedule.steps_per_epoch as f64,
-            side = config.crop,
         ),
         format!(
             "learning rate {:.3e}, decoder {:.3e}",
@@ -190,6 +209,9 @@ pub fn describe(
             schedule.base_learning_rate * config.head_multiplier,
         ),
     ];
+    lines.extend(
+        teacher.map(|teacher| format!("labels of the unlabeled images: {}", teacher.description)),
+    );
     lines.push(augmentation(config));
     lines.extend(small_images(config, lists, census));
     if config.accumulate > 1 {
@@ -217,6 +239,9 @@ fn augmentation(config: &Config) -> String {
         [low, high] if low == high => changes.push(format!("{low} times as large")),
         [low, high] => changes.push(format!("{low} to {high} times as large")),
     }
+    if config.crops_per_image > 0 {
+        changes.push(format!("{} different ones of each image", config.crops_per_image));
+    }
     match (config.labeled_photometric, config.photometric) {
         (true, true) => changes.push("in other colors".to_owned()),
         (true, false) => changes.push("labeled ones in other colors".to_owned()),
@@ -228,13 +253,13 @@ fn augmentation(config: &Config) -> String {
 
 /// Names images that are padded, as they are smaller than a crop.
 fn small_images(config: &Config, lists: &Lists, census: &Census) -> Vec<String> {
-    let side = config.crop;
+    let crop = config.crop;
     let described = |list: &str, facts: Option<&ListFacts>, set: Option<&LabeledDataset>| {
         let (facts, set) = (facts?, set?);
-        let (count, smallest) = facts.below(side)?;
+        let (count, smallest) = facts.below(crop.sides())?;
         let [height, width] = facts.sizes[smallest];
         Some(format!(
-            "{count} of {} {list} images are smaller than a crop of {side} pixels in height or width, and padded; the \
+            "{count} of {} {list} images are smaller than a crop of {crop} in height or width, and padded; the \
              smallest is {} ({width}x{height})",
             facts.sizes.len(),
             set.name(smallest)
@@ -258,7 +283,12 @@ fn expectation(config: &Config, schedule: Schedule, cost: RunCost) -> String {
     };
     // A forward pass takes a third of a step.
     let statistics = config.precise_bn_batches as f64 * warmup / 3.0;
-    let rest = scorings as f64 * scoring + prototypes + calibration + statistics + cost.features;
+    let rest = scorings as f64 * scoring
+        + prototypes
+        + calibration
+        + statistics
+        + cost.features
+        + cost.labeling;
     let mut expected = format!(
         "expected: {}: {} of steps ({warmup:.2} s per warm-up step, {after_warmup:.2} s after it), {} of scores",
         clock(steps + rest),
@@ -268,6 +298,9 @@ fn expectation(config: &Config, schedule: Schedule, cost: RunCost) -> String {
     // Writing to a string cannot fail.
     if cost.features > 0.0 {
         let _ = write!(expected, ", {} of the frozen encoder", clock(cost.features));
+    }
+    if cost.labeling > 0.0 {
+        let _ = write!(expected, ", {} of the teacher's labels", clock(cost.labeling));
     }
     let _ = write!(expected, ", {} of statistics", clock(statistics));
     if prototypes > 0.0 {

@@ -103,6 +103,11 @@ fn folders_are_lists_and_the_same_pixels_are_the_same_image() {
     }
     image("val/c.tif", 91);
     let said = plan(&fixture, &settings);
+    assert!(!said.contains("which has the pixels of"), "{said}");
+    assert!(said.contains("look like labeled training images"), "{said}");
+    let other = image::RgbImage::from_fn(64, 48, |x, y| [255 - x as u8, y as u8, 90].into());
+    other.save(fixture.path("data/images/val/c.tif")).unwrap();
+    let said = plan(&fixture, &settings);
     assert!(!said.contains("warning: of the"), "{said}");
     image("train/b.png", 7);
     let said = plan(&fixture, &settings);

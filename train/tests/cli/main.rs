@@ -2,7 +2,7 @@
 //! states that cannot be resumed ([`resumes`]), everything after the last step
 //! ([`after_the_steps`]), errors in a step ([`failures`]) and in the inputs ([`broken_inputs`], all
 //! of which are named at once: [`census`]), masks that mean something else than they seem to
-//! ([`masks`]), lists as people have them ([`lists`]), grids ([`ablation`]), mirrored classes ([`augmentation`]), memory ([`flat_memory`]),
+//! ([`masks`]), lists as people have them ([`lists`]), grids ([`ablation`]), mirrored classes ([`augmentation`]), finished teachers ([`distillation`]), memory ([`flat_memory`]),
 //! random checkpoints ([`init`]), the page of configuration keys ([`config_reference`]) and training
 //! on a device ([`acceptance`]).
 
@@ -20,6 +20,8 @@ mod broken_inputs;
 mod census;
 #[cfg(test)]
 mod config_reference;
+#[cfg(test)]
+mod distillation;
 #[cfg(test)]
 mod failures;
 #[cfg(test)]

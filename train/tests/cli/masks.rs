@@ -1,5 +1,6 @@
 //! Plans and refusals on masks that mean something else than they seem to.
 
+use image::codecs::jpeg::JpegEncoder;
 use image::{GrayImage, Luma, RgbImage};
 
 use crate::broken_inputs::Fixture;
@@ -107,4 +108,42 @@ fn validation_images_that_are_trained_on_are_counted() {
         0,
         &["warning: of the validation images, 1 of 1, such as", "are labeled training images too"],
     );
+}
+
+#[test]
+fn the_way_out_of_many_masks_is_said_once() {
+    let fixture = Fixture::new();
+    // Half the size of the images.
+    for name in ["a", "b", "c"] {
+        fixture.label(name, 32, 24, 3);
+    }
+    let halved = dry_run(&fixture, &[]);
+    let way = "the label has 1/2 of the image's sides: enlarge it 2 times";
+    assert_says(&halved, 2, &["b.png has 64x48 pixels, but its label ", "c.png has 32x24", way]);
+    assert_eq!(halved.1.matches(way).count(), 1, "{}", halved.1);
+    let unknown = plan("1 red\n2 green\n", |x, _| if x < 9 { 77 } else { 1 }, &[]);
+    assert_says(&unknown, 2, &["labels/b.png: the ids 77 (432 pixels", "the line `77 ignore`"]);
+    assert_eq!(unknown.1.matches("`77 ignore`").count(), 1, "{}", unknown.1);
+}
+
+#[test]
+fn validation_images_that_were_saved_again_with_loss_are_counted() {
+    let fixture = Fixture::new();
+    let image = RgbImage::from_fn(64, 48, |x, y| [3 * x as u8, 5 * y as u8, 7].into());
+    image.save(fixture.path("data/images/a.png")).unwrap();
+    let file = std::fs::File::create(fixture.path("data/images/d.jpg")).unwrap();
+    JpegEncoder::new_with_quality(file, 40).encode_image(&image).unwrap();
+    std::fs::copy(fixture.path("data/labels/a.png"), fixture.path("data/labels/d.png")).unwrap();
+    std::fs::write(fixture.path("data/val.txt"), "images/d.jpg\nimages/b.png\n").unwrap();
+    std::fs::write(fixture.path("data/list.txt"), "images/a.png\nimages/c.png\n").unwrap();
+    RgbImage::from_fn(64, 48, |x, y| [(x * y) as u8, 0, 4 * y as u8].into())
+        .save(fixture.path("data/images/b.png"))
+        .unwrap();
+    for _ in 0..2 {
+        // The second time from what is remembered.
+        let plan = dry_run(&fixture, &["validation=val.txt", "batch=2"]);
+        let parts = ["of the validation images, 1 of 2, such as ", "d.jpg, which looks like "];
+        assert_says(&plan, 0, &parts);
+        assert_says(&plan, 0, &["look like labeled training images"]);
+    }
 }

@@ -10,6 +10,7 @@ use protoseg_models::weights::Tensor;
 use crate::bicubic;
 use crate::onnx::nodes::{NodeWriter, resize_scale};
 use crate::onnx::proto::AttributeProto;
+use crate::onnx::qdq;
 
 impl NodeWriter<'_> {
     /// Writes the resizing of an image and a convolution over its patches.
@@ -75,6 +76,10 @@ impl NodeWriter<'_> {
     }
 
     /// Writes positions `[1, h w, C]` from a table `[grid^2, C]`.
+    ///
+    /// Interpolation is a product with a matrix for each axis. The runtime gets the two by resizing
+    /// an identity: two matrix products and a cubic resize of one channel, where a resize of all
+    /// channels takes ONNX Runtime as long as half a block.
     fn positions(
         &mut self,
         node: &Node,
@@ -92,23 +97,39 @@ impl NodeWriter<'_> {
             let own = constant(&format!("positions{height}x{width}"));
             return self.builder.weight(&own, &tensor, self.float);
         }
-        let planes = Tensor::from_fn(&[1, channels, grid, grid], |index| {
-            table[index % (grid * grid) * channels + index / (grid * grid)]
+        let identity = Tensor::from_fn(&[1, 1, grid, grid], |index| {
+            f32::from(u8::from(index / grid == index % grid))
         });
-        let planes = self.builder.weight(&constant("positions"), &Arc::new(planes), self.float);
-        let own = self.builder.int64_constant(&constant("positions.size"), &[1, channels as i64]);
-        let start = vec![AttributeProto::int("start", 2)];
-        let size = self.builder.op(&part("size"), "Shape", &[patches], start);
-        let axis = vec![AttributeProto::int("axis", 0)];
-        let sizes = self.builder.op(&part("sizes"), "Concat", &[&own, &size], axis);
-        let attributes = vec![
-            AttributeProto::string("mode", "cubic"),
-            AttributeProto::string("coordinate_transformation_mode", "half_pixel"),
-            AttributeProto::float("cubic_coeff_a", -0.75),
-        ];
-        let inputs = [planes.as_str(), "", "", &sizes];
-        let resized = self.builder.op(&part("interpolated"), "Resize", &inputs, attributes);
-        self.flatten(&part("interpolated"), &resized, channels)
+        let identity = Arc::new(identity);
+        let identity = self.builder.weight(&constant("identity"), &identity, self.float);
+        let one = self.builder.int64_constant(&constant("identity.batch"), &[1, 1]);
+        let side = self.builder.int64_constant(&constant("identity.side"), &[grid as i64]);
+        let [rows, columns] = [("rows", 2), ("columns", 3)].map(|(axis, dimension)| {
+            let own = |part: &str| format!("{name}.{axis}.{part}");
+            let range = vec![
+                AttributeProto::int("start", dimension),
+                AttributeProto::int("end", dimension + 1),
+            ];
+            let length = self.builder.op(&own("length"), "Shape", &[patches], range);
+            let joined = vec![AttributeProto::int("axis", 0)];
+            let sizes = self.builder.op(&own("sizes"), "Concat", &[&one, &length, &side], joined);
+            let attributes = vec![
+                AttributeProto::string("mode", "cubic"),
+                AttributeProto::string("coordinate_transformation_mode", "half_pixel"),
+                AttributeProto::float("cubic_coeff_a", -0.75),
+            ];
+            self.builder.op(&own("shares"), "Resize", &[&identity, "", "", &sizes], attributes)
+        });
+        let table = Tensor { shape: vec![grid, grid * channels], data: table.to_vec() };
+        let table = self.builder.weight(&constant("positions"), &Arc::new(table), self.float);
+        let apart = [-1, grid as i64, channels as i64];
+        let apart = self.builder.int64_constant(&constant("positions.rows"), &apart);
+        let flat = [1, -1, channels as i64];
+        let flat = self.builder.int64_constant(&constant("positions.flat"), &flat);
+        let down = self.builder.op(&part("down"), "MatMul", &[&rows, &table], vec![]);
+        let down = self.builder.op(&part("down.rows"), "Reshape", &[&down, &apart], vec![]);
+        let across = self.builder.op(&part("across"), "MatMul", &[&columns, &down], vec![]);
+        self.builder.op(&part("interpolated"), "Reshape", &[&across, &flat], vec![])
     }
 
     /// Writes a map `[N, C, h, w]` as tokens `[N, h w, C]`.
@@ -140,16 +161,16 @@ impl NodeWriter<'_> {
     }
 
     /// Writes a linear layer on tokens: a product with transposed weights, and a sum.
-    pub(super) fn token_linear(&mut self, node: &Node, output: &str) {
+    pub(super) fn token_linear(&mut self, node: &Node, id: NodeId, output: &str) {
         let name = self.name(node);
         let [weight, bias] = [Role::LinearWeight, Role::Bias].map(|role| node.parameter_name(role));
-        let matrix = &self.network.weights[&weight];
-        let [rows, columns] = [matrix.shape[0], matrix.shape[1]];
-        let transposed = Tensor::from_fn(&[columns, rows], |index| {
-            matrix.data[index % rows * columns + index / rows]
-        });
-        let transposed = Arc::new(transposed);
-        let weight = self.builder.weight(&weight, &transposed, self.float);
+        let weight = match self.plan.and_then(|plan| plan.linear(id)) {
+            Some(linear) => qdq::linear_weights(self.builder, &weight, linear),
+            None => {
+                let transposed = Arc::new(transposed(&self.network.weights[&weight]));
+                self.builder.weight(&weight, &transposed, self.float)
+            }
+        };
         let bias = self.builder.weight(&bias, &self.network.weights[&bias], self.float);
         let input = self.values[node.inputs[0].0].clone();
         let product =
@@ -231,4 +252,10 @@ impl NodeWriter<'_> {
         };
         self.builder.node(&name, "Reshape", vec![planes, shape], output, vec![]);
     }
+}
+
+/// Returns a matrix with rows and columns exchanged.
+fn transposed(matrix: &Tensor) -> Tensor {
+    let [rows, columns] = [matrix.shape[0], matrix.shape[1]];
+    Tensor::from_fn(&[columns, rows], |index| matrix.data[index % rows * columns + index / rows])
 }

@@ -14,7 +14,7 @@ use super::{CommandError, CommandOutcome, OrUsage, print, print_stderr, print_wa
 /// Convert annotations of other programs to a data set, and back
 ///
 /// Reads CVAT (masks, XML of images and videos), COCO (instances, stuff, panoptic), Label Studio,
-/// LabelMe, Pascal VOC, a mask for each class of an image, and folders of images and labels; a file, a
+/// LabelMe, Supervisely, Pascal VOC, a mask for each class of an image, and folders of images and labels; a file, a
 /// folder or a ZIP archive. Writes OUT/images, OUT/labels, OUT/classes.txt and OUT/all.txt: a data set of the kind
 /// `folder` for `protoseg train` and `protoseg eval`; or the file of another program.
 ///
@@ -77,6 +77,8 @@ enum FromFormat {
     LabelStudio,
     /// LabelMe: a JSON file for each image
     Labelme,
+    /// Supervisely: a project with meta.json, and ann beside img
+    Supervisely,
     /// Pascal VOC: JPEGImages and SegmentationClass
     Voc,
     /// A mask for each class of an image, such as a.car.png or car/a.png
@@ -106,6 +108,7 @@ impl From<FromFormat> for SourceFormat {
             FromFormat::Coco => Self::Coco,
             FromFormat::LabelStudio => Self::LabelStudio,
             FromFormat::Labelme => Self::LabelMe,
+            FromFormat::Supervisely => Self::Supervisely,
             FromFormat::Voc => Self::Voc,
             FromFormat::Masks => Self::Masks,
             FromFormat::Folder => Self::Folder,

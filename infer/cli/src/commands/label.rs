@@ -19,7 +19,6 @@ use protoseg_infer::config::parse_bytes;
 use protoseg_infer::pipeline::{DecodedImage, PendingImage, Pipeline, PipelineEvent, RunControl};
 use protoseg_infer::session::{self, SessionError};
 use protoseg_infer::{EngineConfig, Prediction};
-use protoseg_label::fingerprint::FileFingerprint;
 use protoseg_label::journal::{InputSetDigest, Recipe, RunHeader};
 use protoseg_label::shard::Shard;
 use protoseg_models::classes::ClassTable;
@@ -28,7 +27,7 @@ use protoseg_program::signals::StopSignals;
 
 use self::failures::Failures;
 use self::large::{LargeImages, LargeSetting};
-use self::output_dir::OutputDir;
+use self::output_dir::{OutputDir, fingerprint};
 use self::record::{InputFacts, ResultRecorder};
 use self::summary::LabelSummary;
 use super::annotation_args::AnnotationArgs;
@@ -133,7 +132,8 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
     let open = |index: usize| {
         let input = &inputs[todo[index]];
         // Taken before reading, so that a concurrent write counts as a change.
-        let fingerprint = FileFingerprint::from_file(&input.path, arguments.verify_inputs)
+        let by_content = arguments.verify_inputs;
+        let fingerprint = fingerprint(&input.path, by_content, formats.needs_place())
             .with_context(|| input.path.display().to_string())?;
         let file = large.read(index, &input.path)?;
         let (notes, formats, pixels) = (&notes, &formats, file.pixels());

@@ -10,6 +10,7 @@ use protoseg_images::list::{
 };
 
 use super::inputs::{InputImage, is_stdin};
+use super::print_stderr;
 
 /// Reads a list. Its lines are JSON objects if its name ends in `.jsonl` or it starts with `{`.
 pub(super) fn read(list: &Path, root: Option<&Path>) -> Result<Vec<InputImage>> {
@@ -24,11 +25,16 @@ pub(super) fn read(list: &Path, root: Option<&Path>) -> Result<Vec<InputImage>> 
     let bytes = bytes.with_context(|| name.clone())?;
     let folder =
         if is_stdin(list) { Path::new("") } else { list.parent().unwrap_or(Path::new("")) };
-    parse(&bytes, root.unwrap_or(folder), list.extension() == Some(OsStr::new("jsonl")))
-        .context(name)
+    let objects = list.extension() == Some(OsStr::new("jsonl"));
+    let (inputs, remarks) = parse(&bytes, root.unwrap_or(folder), objects).context(name.clone())?;
+    for remark in remarks {
+        print_stderr(format_args!("warning: {name}: {remark}"));
+    }
+    Ok(inputs)
 }
 
-fn parse(bytes: &[u8], root: &Path, objects: bool) -> Result<Vec<InputImage>> {
+/// The images of the lines, and remarks on those that are there under other names.
+fn parse(bytes: &[u8], root: &Path, objects: bool) -> Result<(Vec<InputImage>, Vec<String>)> {
     let mut resolver = ListResolver::new(root, &IMAGE_FOLDERS);
     let input = |line: list::ListLine| {
         let input = match line.content {
@@ -37,7 +43,9 @@ fn parse(bytes: &[u8], root: &Path, objects: bool) -> Result<Vec<InputImage>> {
         };
         input.with_context(|| format!("line {}", line.number))
     };
-    list::parse(bytes, objects, root)?.into_iter().map(input).collect()
+    let inputs =
+        list::parse(bytes, objects, root)?.into_iter().map(input).collect::<Result<_>>()?;
+    Ok((inputs, resolver.remarks()))
 }
 
 /// The image of a line that is a path; refuses pairs of image and label.
@@ -108,7 +116,7 @@ mod tests {
     use super::*;
 
     fn pairs(text: &str, root: &str, objects: bool) -> Vec<(String, String)> {
-        let inputs = parse(text.as_bytes(), Path::new(root), objects).unwrap();
+        let (inputs, _) = parse(text.as_bytes(), Path::new(root), objects).unwrap();
         inputs
             .iter()
             .map(|input| (input.path.display().to_string(), input.name.display().to_string()))

@@ -157,6 +157,17 @@ fn a_world_file_gives_label_maps_their_place() {
         assert_eq!(place(name), Some([0.5, 0.0, 1000.0, 0.0, -0.5, 2000.0]), "{name}");
     }
     assert_eq!(place("none"), None);
+    // Another place of one image, and the first of another, are labeled again; the rest stays.
+    for (name, first) in [("a.pgw", "2000.25"), ("none.pgw", "3000.25")] {
+        let text = format!("0.5\n0\n0\n-0.5\n{first}\n1999.75\n");
+        fs::write(dir.at("map").join(name), text).unwrap();
+    }
+    for labeled in [2, 0] {
+        let given = run(&dir, "label bundle map --out out --format geotiff --resume");
+        assert!(given.stdout.starts_with(&format!("{labeled} labeled")), "{given:?}");
+    }
+    assert_eq!(place("a").unwrap()[2], 2000.0);
+    assert_eq!(place("none").unwrap()[2], 3000.0);
     fs::write(dir.at("map/a.pgw"), "0.5\n").unwrap();
     let given = run(&dir, "label bundle map/a.png --out again --format geotiff");
     assert_eq!(given.status, 3, "{given:?}");

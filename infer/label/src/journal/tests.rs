@@ -12,7 +12,7 @@ fn recipe(model: &str) -> Recipe {
 }
 
 fn entry(name: &str, recipe: &Recipe) -> JournalEntry {
-    let input = FileFingerprint { bytes: 5, modified: 7, sha256: None };
+    let input = FileFingerprint { bytes: 5, modified: 7, sha256: None, beside: None };
     let outputs = [(format!("ids/{name}"), 3)].into();
     JournalEntry {
         image: name.to_owned(),
@@ -66,7 +66,7 @@ fn only_the_same_image_under_the_same_recipe_is_complete() {
     let (journal, _) = Journal::open(out.path(), Shard::ALL).unwrap();
     journal.add(entry("a.png", &model)).unwrap();
     let contents = JournalContents::read(&Journal::path(out.path(), Shard::ALL)).unwrap();
-    let input = FileFingerprint { bytes: 5, modified: 7, sha256: None };
+    let input = FileFingerprint { bytes: 5, modified: 7, sha256: None, beside: None };
     let finished = |recipe: &Recipe, input: &FileFingerprint| {
         contents.completed(out.path(), Path::new("a.png"), &recipe.key(), input).is_some()
     };

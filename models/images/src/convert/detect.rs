@@ -10,7 +10,7 @@ use super::foreign::{self, ForeignFormat};
 use super::image_index::{FoundImage, IMAGE_FOLDERS, ImageIndex, files};
 use super::{
     Annotations, ConvertError, ConvertOptions, coco, cvat_xml, label_studio, labelme, mask_files,
-    mask_tree, one_per_class,
+    mask_tree, one_per_class, supervisely,
 };
 use crate::dataset::is_image_path;
 use crate::id_map::IdMap;
@@ -29,6 +29,8 @@ pub enum SourceFormat {
     LabelStudio,
     /// A JSON file of LabelMe for each image.
     LabelMe,
+    /// Supervisely's project: `meta.json`, and folders with `ann` and `img`.
+    Supervisely,
     /// `JPEGImages` and `SegmentationClass` with the classes of Pascal VOC, of LabelMe's
     /// `class_names.txt` or of a class file.
     Voc,
@@ -46,6 +48,7 @@ impl std::fmt::Display for SourceFormat {
             Self::Coco => "COCO",
             Self::LabelStudio => "Label Studio",
             Self::LabelMe => "LabelMe",
+            Self::Supervisely => "Supervisely",
             Self::Voc => "Pascal VOC",
             Self::Masks => "a mask for each class",
             Self::Folder => "images and labels",
@@ -73,6 +76,7 @@ impl AnnotationSource<'_> {
             SourceFormat::Coco => coco::read(self),
             SourceFormat::LabelStudio => label_studio::read(self),
             SourceFormat::LabelMe => labelme::read(self),
+            SourceFormat::Supervisely => supervisely::read(self),
             SourceFormat::Masks => one_per_class::read(self),
             SourceFormat::Folder => mask_files::read_folder(self),
         }
@@ -286,6 +290,8 @@ fn json_format(path: &Path) -> Result<Result<SourceFormat, Option<ForeignFormat>
         Ok(SourceFormat::Coco)
     } else if value.as_array().and_then(|tasks| tasks.first()).is_some_and(is_task) {
         Ok(SourceFormat::LabelStudio)
+    } else if supervisely::is_supervisely(&value) {
+        Ok(SourceFormat::Supervisely)
     } else {
         Err(foreign::by_content(&value))
     })

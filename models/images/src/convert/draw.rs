@@ -13,9 +13,10 @@ use super::{Conversion, ConvertError, Item, Outside, Truth, one_per_class};
 use crate::id_map::IdMap;
 use crate::image_file::{self, DecodeError, ImageFile, ImageFileError, swaps_sides};
 use crate::label_map::LabelMap;
-use crate::label_mapping::{LabelMapping, MaskError};
+use crate::label_mapping::{ClassOrigin, LabelMapping, MappedLabels, MaskError};
 use crate::labeled::turned;
 use crate::mask::{Mask, MaskSamples};
+use crate::palettes::DrawnIndex;
 
 /// A label map that was drawn.
 #[derive(Debug)]
@@ -27,6 +28,9 @@ pub(super) struct Drawn {
     /// Shapes without a pixel.
     pub(super) empty_shapes: u64,
     pub(super) turn: ImageTurn,
+    /// Colors that the palettes of masks draw ids in, where nobody has said what they mean, with the
+    /// mask and the place of its classes.
+    pub(super) palette: Option<(PathBuf, ClassOrigin, Vec<DrawnIndex>)>,
     /// The threshold, and brightness of each mask: class, file and pixels by value.
     pub(super) threshold: Option<u8>,
     pub(super) brightness: Vec<(u8, PathBuf, Box<[u64; 256]>)>,
@@ -55,12 +59,18 @@ pub(super) struct BrightPixels {
 struct Drawing {
     canvas: Canvas,
     empty_shapes: u64,
+    palette: Option<(PathBuf, ClassOrigin, Vec<DrawnIndex>)>,
     brightness: Vec<(u8, PathBuf, Box<[u64; 256]>)>,
 }
 
 impl Drawing {
     fn new(canvas: Canvas) -> Self {
-        Self { canvas, empty_shapes: 0, brightness: Vec::new() }
+        Self { canvas, empty_shapes: 0, palette: None, brightness: Vec::new() }
+    }
+
+    fn with_palette(self, path: &Path, mapping: &LabelMapping, drawn: Vec<DrawnIndex>) -> Self {
+        let palette = (path.to_owned(), mapping.origin().clone(), drawn);
+        Self { palette: Some(palette), ..self }
     }
 }
 
@@ -83,7 +93,8 @@ impl Conversion {
                 return Err(ConvertError::SameImage { image, first, second });
             }
         };
-        let Drawing { canvas, empty_shapes, brightness } = self.drawing(item, image.as_ref())?;
+        let Drawing { canvas, empty_shapes, palette, brightness } =
+            self.drawing(item, image.as_ref())?;
         let uncovered =
             canvas.classes.iter().filter(|class| **class == IGNORE_INDEX).count() as u64;
         let label = |class: u8| match class {
@@ -103,6 +114,7 @@ impl Conversion {
             overlapping: canvas.overlapping,
             empty_shapes,
             turn,
+            palette,
             threshold: self.options.threshold,
             brightness,
         })
@@ -133,12 +145,15 @@ impl Conversion {
                 if let Some(outside) = outside {
                     self.clear_outside(&mut classes, size, outside)?;
                 }
-                Ok(Drawing::new(Canvas::with_classes(size, classes)))
+                let drawing = Drawing::new(Canvas::with_classes(size, classes));
+                Ok(drawing.with_palette(path, mapping, mapped.palette))
             }
             Truth::Renumbered { path, mapping, map } => {
-                let (size, mut classes) = renumbered(path, mapping, map, max_pixels)?;
+                let (size, mapped) = renumbered(path, mapping, map, max_pixels)?;
+                let mut classes = mapped.labels;
                 self.keep_ignored(&mut classes);
-                Ok(Drawing::new(Canvas::with_classes(size, classes)))
+                let drawing = Drawing::new(Canvas::with_classes(size, classes));
+                Ok(drawing.with_palette(path, mapping, mapped.palette))
             }
             Truth::Threshold { path, least } => {
                 let BrightPixels { size, are_bright, histogram } =
@@ -227,15 +242,19 @@ fn turn_like(
     Ok((map, if is_clear { ImageTurn::Seen } else { ImageTurn::Unclear }))
 }
 
-/// Height, width and train ids of a mask whose ids get new ones.
+/// Height and width, train ids and palette of a mask whose ids get new ones; no counts of ids.
 fn renumbered(
     path: &Path,
     mapping: &Arc<LabelMapping>,
     map: &IdMap,
     max_pixels: u64,
-) -> Result<([usize; 2], Vec<u8>), ConvertError> {
+) -> Result<([usize; 2], MappedLabels), ConvertError> {
     let mask = Mask::read(path, max_pixels)?;
     let size = mask.size();
+    let palette = match &mask.samples {
+        MaskSamples::Indexed { indices, palette } => mapping.open_palette(indices, palette),
+        _ => Vec::new(),
+    };
     let ids = mask.samples.into_ids().ok_or_else(|| {
         let reason = "holds colors, and --map is for ids; classes.txt may give colors".to_owned();
         ConvertError::Content { path: path.into(), reason }
@@ -248,7 +267,8 @@ fn renumbered(
         return Err(mapping.unknown_ids(&ids, size[1], path).into());
     }
     let label = |id: Option<u8>| id.and_then(|id| mapping.train_id(id)).unwrap_or(IGNORE_INDEX);
-    Ok((size, new_ids.into_iter().map(label).collect()))
+    let labels = new_ids.into_iter().map(label).collect();
+    Ok((size, MappedLabels { labels, ids: Box::new([0; 256]), palette }))
 }
 
 /// True for the pixels of a mask of objects that are in one.

@@ -6,7 +6,7 @@ use protoseg_models::classes::ClassError;
 use protoseg_models::errors::FileError;
 
 use super::foreign::ForeignFormat;
-use crate::dataset::DatasetError;
+use crate::dataset::{DatasetError, size_hint};
 use crate::formats::FormatError;
 use crate::id_map::IdMapError;
 use crate::image_file::ImageFileError;
@@ -63,7 +63,7 @@ pub enum ConvertError {
     /// No format known here.
     #[error(
         "{} holds no annotations of a known format; --from names one (cvat, cvat-xml, coco, \
-         label-studio, labelme, voc, masks, folder)",
+         label-studio, labelme, supervisely, voc, masks, folder)",
         .0.display()
     )]
     Unknown(PathBuf),
@@ -95,7 +95,7 @@ pub enum ConvertError {
     #[error(
         "{} has {}x{} pixels, but its annotations are for {}x{}; {}",
         path.display(), image[1], image[0], annotations[1], annotations[0],
-        size_hint(*image, *annotations)
+        annotated_size_hint(*image, *annotations)
     )]
     Size { path: PathBuf, image: [usize; 2], annotations: [usize; 2] },
     /// A threshold with all pixels on one side.
@@ -214,11 +214,13 @@ fn same_image(image: &std::path::Path, first: &str, second: &str) -> String {
     )
 }
 
-fn size_hint(image: [usize; 2], [height, width]: [usize; 2]) -> &'static str {
+fn annotated_size_hint(image: [usize; 2], annotations: [usize; 2]) -> String {
+    let [height, width] = annotations;
+    let images = "--images names the folder of the images as they were annotated";
     if image == [width, height] {
-        "the image was turned after it was annotated, or has lost its EXIF orientation: --images names \
-         the folder of the images as they were annotated"
-    } else {
-        "--images names the folder of the images as they were annotated"
+        return format!(
+            "the image was turned after it was annotated, or has lost its EXIF orientation: {images}"
+        );
     }
+    format!("{images}, or else {}", size_hint(image, annotations))
 }

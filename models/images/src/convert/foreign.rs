@@ -103,12 +103,6 @@ pub(super) fn by_content(value: &Value) -> Option<ForeignFormat> {
             "give the masks classes in an annotation tool that takes them, and export them from there",
         ));
     }
-    if holds_all(&["size", "objects"]) || holds_all(&["classes", "tags"]) {
-        return Some(foreign(
-            "Supervisely's JSON",
-            "export from there by the app `Export to COCO` or `Export as masks`",
-        ));
-    }
     if holds_all(&["imgHeight", "imgWidth", "objects"]) {
         return Some(foreign(
             "polygons of Cityscapes",
@@ -179,11 +173,6 @@ mod tests {
                 r#"{"image": {"image_id": 1}, "annotations": [{"segmentation": {}}]}"#,
                 "Segment Anything",
             ),
-            (
-                r#"{"description": "", "size": {"height": 1, "width": 2}, "objects": []}"#,
-                "Supervisely",
-            ),
-            (r#"{"classes": [{"title": "car", "shape": "polygon"}], "tags": []}"#, "Supervisely"),
             (r#"[{"ID": "x", "Labeled Data": "https://x"}]"#, "Labelbox"),
             (r#"{"data_row": {}, "media_attributes": {}, "projects": {}}"#, "Labelbox"),
             (r#"{"a.jpg123": {"filename": "a.jpg", "size": 123, "regions": []}}"#, "VIA"),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use protoseg_models::classes::{ClassFile, ClassTable, voc_color};
+use protoseg_models::classes::{ClassFile, ClassTable};
 use protoseg_models::errors::FileError;
 
 use super::classes::is_named_background;
@@ -13,15 +13,11 @@ use super::draw::object_pixels;
 use super::image_index::{FoundImage, files};
 use super::mask_files::classes;
 use super::{Annotations, ConvertError, Item, Outside, SourceClass, Truth, item_name};
-use crate::dataset::{Dataset, is_image_path};
+use crate::dataset::{Dataset, is_image_path, voc};
 use crate::label_mapping::{ClassOrigin, LabelMapping};
-use crate::mask::{Mask, MaskSamples};
 
 /// Folders of masks; where there are both, LabelMe's first one holds arrays of NumPy.
 pub(super) const FOLDERS: [&str; 2] = ["SegmentationClassPNG", "SegmentationClass"];
-/// Masks whose palettes are compared with that of Pascal VOC.
-const LOOKED_AT: usize = 16;
-
 fn folder(input: &Path) -> PathBuf {
     let [png, plain] = FOLDERS.map(|name| input.join(name));
     if png.is_dir() { png } else { plain }
@@ -106,7 +102,7 @@ fn mapping(
         return Ok((Arc::new(known), true));
     }
     let Some((file, path)) = source.classes else {
-        return match difference_from_voc(masks, source.options.max_pixels) {
+        return match voc::difference(masks, source.options.max_pixels) {
             Some(reason) => Err(ConvertError::NoNames { path: source.input.into(), reason }),
             None => Ok((Arc::new(known), false)),
         };
@@ -124,7 +120,7 @@ fn mapping(
     // Some of the classes of Pascal VOC, under ids of their own, for the masks of Pascal VOC.
     let is_voc = |name: &str| voc.classes().iter().any(|class| class.name == name);
     if file.table.classes().iter().all(|class| is_voc(&class.name))
-        && difference_from_voc(masks, source.options.max_pixels).is_none()
+        && voc::difference(masks, source.options.max_pixels).is_none()
     {
         annotations.note(1, |_| {
             "the ids of the masks are those of Pascal VOC, by their names and palettes".to_owned()
@@ -133,40 +129,6 @@ fn mapping(
     }
     annotations.note(1, |_| format!("the ids of the masks are those of {}", path.display()));
     Ok((Arc::new(LabelMapping::new(file, ClassOrigin::File(path), |_| false, &[])), false))
-}
-
-/// The reason why masks are not those of Pascal VOC, whose names are such as `2007_000032`.
-fn difference_from_voc(masks: &[PathBuf], max_pixels: u64) -> Option<String> {
-    let is_official = |path: &&PathBuf| {
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-        let parts = stem.split_once('_');
-        parts.is_some_and(|(year, number)| {
-            year.len() == 4 && number.len() == 6 && digits(year) && digits(number)
-        })
-    };
-    if let Some(other) = masks.iter().find(|path| !is_official(path)) {
-        let name = other.file_name().unwrap_or_default().to_string_lossy();
-        return Some(format!(
-            "the masks have other names than those of Pascal VOC, such as {name} and not 2007_000032.png"
-        ));
-    }
-    let has_other_palette = |path: &&PathBuf| {
-        // A mask that cannot be read is reported when it is drawn.
-        let Ok(mask) = Mask::read(path, max_pixels) else { return false };
-        let MaskSamples::Indexed { indices, palette } = mask.samples else { return false };
-        let expected = |index: usize| match index {
-            0 => [0; 3],
-            255 => [224, 224, 192],
-            index => voc_color(index - 1),
-        };
-        indices
-            .iter()
-            .map(|index| usize::from(*index))
-            .any(|index| palette.get(index).is_some_and(|color| *color != expected(index)))
-    };
-    let other = masks.iter().take(LOOKED_AT).find(has_other_palette)?;
-    Some(format!("the palette of {} is not that of Pascal VOC", other.display()))
 }
 
 /// Returns true if a pixel of a class is in an object.

@@ -14,7 +14,9 @@ use crate::formats::{
 };
 use crate::id_map::IdMapError;
 use crate::label_census::LabelFaults;
+use crate::label_mapping::ClassOrigin;
 use crate::labeled::LabeledImageError;
+use crate::palettes::PaletteCensus;
 
 /// Errors of the images of a conversion.
 #[derive(Default)]
@@ -25,6 +27,9 @@ struct ConversionFaults {
     masks: BTreeMap<usize, LabeledImageError>,
     /// Ids without new ones, with their pixels and masks.
     ids: BTreeMap<u32, [u64; 2]>,
+    /// Palettes of the masks, with the place of their classes.
+    palettes: PaletteCensus,
+    origin: Option<ClassOrigin>,
 }
 
 impl ConversionFaults {
@@ -43,6 +48,14 @@ impl ConversionFaults {
         }
     }
 
+    /// Adds the palette of a mask that was read.
+    fn add_palette(&mut self, drawn: &Drawn) {
+        if let Some((path, origin, palette)) = &drawn.palette {
+            self.palettes.add(palette, path);
+            self.origin.get_or_insert_with(|| origin.clone());
+        }
+    }
+
     /// True if the conversion goes on without some images.
     fn are_of_images(&self) -> bool {
         self.masks.is_empty() && self.ids.is_empty()
@@ -51,11 +64,17 @@ impl ConversionFaults {
     /// Fails with an error that concerns all images, or all of them one by one; else adds the errors to
     /// the counts.
     fn finish(
-        self,
+        mut self,
         conversion: &Conversion,
         counts: &mut ConversionCounts,
     ) -> Result<(), ConvertError> {
         let images = conversion.count();
+        if let Some(error) =
+            self.origin.as_ref().and_then(|origin| self.palettes.contradiction(origin))
+        {
+            // Behind the faults of single masks.
+            self.masks.insert(usize::MAX, error.into());
+        }
         if !self.masks.is_empty() {
             let faults = LabelFaults::new(images, self.masks, &conversion.table);
             return Err(ConvertError::Masks(Box::new(faults)));
@@ -117,6 +136,7 @@ impl Conversion {
                     }
                     Ok(drawn) => {
                         counts.add(item, &drawn);
+                        faults.add_palette(&drawn);
                         if faults.are_of_images() {
                             self.write_item(folder, item, drawn)?;
                         }
@@ -237,6 +257,7 @@ impl<F: Fn()> Iterator for DrawnImages<'_, F> {
             match drawn {
                 Ok(drawn) => {
                     self.counts.add(item, &drawn);
+                    self.faults.add_palette(&drawn);
                     if self.faults.are_of_images() {
                         let name = item.name.as_str().into();
                         return Some(Ok(ImageLabels { name, map: drawn.map, confidence: None }));

@@ -5,6 +5,8 @@
 pub(super) enum Area {
     /// Polygons `[x, y]`, whose areas are joined.
     Polygons(Vec<Vec<[f64; 2]>>),
+    /// A polygon without the areas of others.
+    Holed { outer: Vec<[f64; 2]>, holes: Vec<Vec<[f64; 2]>> },
     /// Lengths of runs outside and inside in turns, down the columns of the image.
     Columns(Vec<usize>),
     /// The same along the rows of a box: left, top, width and the lengths.
@@ -53,6 +55,22 @@ impl Canvas {
                     self.fill_columns(&lengths, class);
                 }
             }
+            Area::Holed { outer, holes } => {
+                let pixels = self.size[0] * self.size[1];
+                let mut is_hole = vec![false; pixels];
+                for hole in holes {
+                    let hole = polygon_lengths(hole, self.size);
+                    for pixel in inside(&hole).take_while(|&pixel| pixel < pixels) {
+                        is_hole[pixel] = true;
+                    }
+                }
+                let outer = polygon_lengths(outer, self.size);
+                for pixel in inside(&outer).take_while(|&pixel| pixel < pixels) {
+                    if !is_hole[pixel] {
+                        self.set_down_columns(pixel, class);
+                    }
+                }
+            }
             Area::Columns(lengths) => self.fill_columns(lengths, class),
             Area::Rows { left, top, width: box_width, lengths } => {
                 for pixel in inside(lengths) {
@@ -80,8 +98,14 @@ impl Canvas {
     fn fill_columns(&mut self, lengths: &[usize], class: u8) {
         let [height, width] = self.size;
         for pixel in inside(lengths).take_while(|&pixel| pixel < height * width) {
-            self.set(pixel % height * width + pixel / height, class);
+            self.set_down_columns(pixel, class);
         }
+    }
+
+    /// Sets the class of a pixel by its index down the columns.
+    fn set_down_columns(&mut self, pixel: usize, class: u8) {
+        let [height, width] = self.size;
+        self.set(pixel % height * width + pixel / height, class);
     }
 }
 
@@ -210,6 +234,9 @@ mod tests {
         // `pycocotools.mask.decode(frPyObjects([[1, 1, 5, 1, 5, 3, 1, 3]], 5, 7))` and so on.
         let square = Area::Polygons(vec![rectangle([1.0, 1.0], [5.0, 3.0])]);
         assert_eq!(rows([5, 7], &square), [".......", ".####..", ".####..", ".......", "......."]);
+        let outer = rectangle([1.0, 1.0], [6.0, 5.0]);
+        let holed = Area::Holed { outer, holes: vec![rectangle([2.0, 2.0], [4.0, 4.0])] };
+        assert_eq!(rows([5, 7], &holed), [".......", ".#####.", ".#..##.", ".#..##.", ".#####."]);
         let outside = Area::Polygons(vec![rectangle([-9e9, -5.0], [2.0, 9e9])]);
         assert_eq!(rows([2, 4], &outside), ["##..", "##.."]);
         let columns = Area::Columns(vec![1, 2, 2, 1]);

@@ -1,9 +1,11 @@
 //! Round trips through every format that is written, and small files of other programs.
 
 mod names;
+mod palettes;
 mod places;
 mod samples;
 mod studio;
+mod supervisely;
 mod tracks;
 mod trees;
 

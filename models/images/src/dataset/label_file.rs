@@ -57,28 +57,18 @@ pub(super) fn find(path: PathBuf, list: &Path) -> Result<PathBuf, DatasetError> 
         };
         Some(format!("; {} is there, but {reason}; {way}", name.display()))
     });
-    let hint = refused.or_else(|| alike(&path, &names)).or_else(|| elsewhere(&path));
+    let hint = refused.or_else(|| alike(&path, &names)).or_else(|| without_folder(&path));
     let hint = hint.unwrap_or_default();
     Err(DatasetError::MissingLabel { path, list: list.into(), hint })
 }
 
-/// Names a folder of labels of another name beside a missing `labels`.
-fn elsewhere(path: &Path) -> Option<String> {
-    let labels = path.ancestors().find(|folder| folder.file_name() == Some("labels".as_ref()))?;
-    if labels.exists() {
-        return None;
-    }
-    let entries = labels.parent()?.read_dir().ok()?.filter_map(Result::ok);
-    let mut entries: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-    entries.sort();
-    let is_alike = |entry: &&PathBuf| {
-        let lower = entry.file_name().unwrap_or_default().to_ascii_lowercase();
-        super::listed::OF_LABELS.iter().any(|known| lower == *known) && entry.is_dir()
-    };
-    let found = entries.iter().find(is_alike)?;
+/// Says that there is no folder for a label.
+fn without_folder(path: &Path) -> Option<String> {
+    let folder = path.parent().filter(|folder| !folder.exists())?;
     Some(format!(
-        "; {} is there: rename it to labels, or name the labels in the second column of a list",
-        found.display()
+        "; the folder {} is not there: label maps lie in folders as their images do, or are named in the \
+         second column of a list",
+        folder.display()
     ))
 }
 
@@ -116,7 +106,15 @@ pub(super) fn read_classes(path: &Path) -> Result<ClassFile, DatasetError> {
                 legend.display()
             );
         }
-        String::new()
+        let above = root.canonicalize().ok().and_then(|root| Some(root.parent()?.to_owned()));
+        if let Some(above) = above.filter(|above| above.join("classes.txt").is_file()) {
+            return format!(
+                "; {} has one: give that folder, and `{}` as the list or split",
+                above.display(),
+                root.file_name().unwrap_or_default().to_string_lossy()
+            );
+        }
+        alike_classes(root).unwrap_or_default()
     };
     if !path.exists() {
         return Err(DatasetError::NoClasses { path: path.into(), hint: hint() });
@@ -125,13 +123,17 @@ pub(super) fn read_classes(path: &Path) -> Result<ClassFile, DatasetError> {
         .map_err(|source| DatasetError::Classes { path: path.into(), source })
 }
 
-/// Says what may be the reason where image and label have their sides the other way round.
-pub(super) fn turned_hint(image: [usize; 2], label: [usize; 2]) -> &'static str {
-    let [height, width] = label;
-    if image == [width, height] && width != height {
-        "; one of them is turned, and the image has no EXIF orientation that says how (some programs \
-         remove it): turn the label or the image, or make the label again"
-    } else {
-        ""
-    }
+/// Names a class file of another name.
+fn alike_classes(root: &Path) -> Option<String> {
+    let entries = root.read_dir().ok()?.filter_map(Result::ok).map(|entry| entry.file_name());
+    let mut names: Vec<String> = entries.filter_map(|name| name.into_string().ok()).collect();
+    names.sort();
+    let is_alike = |name: &&String| {
+        let name = name.to_lowercase();
+        let stem = name.split('.').next().unwrap_or_default();
+        ["class", "classes", "class_names", "labels", "obj", "categories"].contains(&stem)
+            && [".txt", ".names", ".csv"].iter().any(|ending| name.ends_with(ending))
+    };
+    let found = names.iter().find(is_alike)?;
+    Some(format!("; {found} is there: if it names the classes, write them so"))
 }

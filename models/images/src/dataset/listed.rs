@@ -4,39 +4,37 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::{Dataset, DatasetError, Sample, derived_label, existing_label};
-use crate::list::{self, IMAGE_FOLDERS, LineContent, ListLine, ListResolver, ListedFile};
+use super::derive::LabelFinder;
+use super::layout::{OF_IMAGES, OF_LABELS};
+use super::{Dataset, DatasetError, Sample};
+use crate::list::{self, LineContent, ListLine, ListedFile};
 use crate::scan::is_image_path;
-
-/// Usual folders of images.
-const OF_IMAGES: [&str; 6] = ["image", "images", "img", "imgs", "jpegimages", "leftimg8bit"];
-/// Usual folders of labels.
-pub(super) const OF_LABELS: [&str; 12] = [
-    "annotation",
-    "annotations",
-    "ground_truth",
-    "gt",
-    "gtfine",
-    "label",
-    "labels",
-    "mask",
-    "masks",
-    "segmentation",
-    "segmentationclass",
-    "segmentationclassaug",
-];
 
 /// Reads the lines of one list.
 pub(super) struct ListReader<'a> {
     dataset: Dataset,
     root: &'a Path,
     list: &'a Path,
-    resolver: ListResolver<'a>,
+    labels: LabelFinder<'a>,
 }
 
 impl<'a> ListReader<'a> {
-    pub(super) fn new(dataset: Dataset, root: &'a Path, list: &'a Path) -> Self {
-        Self { dataset, root, list, resolver: ListResolver::new(root, &IMAGE_FOLDERS) }
+    pub(super) fn new(
+        dataset: Dataset,
+        root: &'a Path,
+        list: &'a Path,
+    ) -> Result<Self, DatasetError> {
+        let mut labels = LabelFinder::new(dataset, root, list);
+        if dataset == Dataset::Folder {
+            let layout = labels.layout(Path::new(""))?;
+            labels.resolver.add_folder(layout.images);
+        }
+        Ok(Self { dataset, root, list, labels })
+    }
+
+    /// Remarks on lines that were taken for files of other names.
+    pub(super) fn remarks(&mut self) -> Vec<String> {
+        self.labels.remarks()
     }
 
     /// The files that a line means, all of which must exist; without a label unless `labeled`.
@@ -58,7 +56,8 @@ impl<'a> ListReader<'a> {
         }
         let label = second.as_deref().filter(|_| labeled).map(|label| self.given_label(label));
         let label = label.transpose()?;
-        let image = match self.image(line, &first) {
+        let names_one = second.is_none();
+        let image = match self.image(line, &first, names_one) {
             Err(error @ DatasetError::Missing { .. }) if labeled && label.is_none() => {
                 // Where the label is missing too, it is named: its path is the less obvious one.
                 let usual = self.dataset.image(first.as_os_str());
@@ -69,6 +68,7 @@ impl<'a> ListReader<'a> {
             }
             image => image?,
         };
+        let image = if names_one { self.unless_label(line, image)? } else { image };
         let label = match label {
             None if labeled => Some(self.derived_label(line, &image)?),
             other => other,
@@ -125,24 +125,48 @@ impl<'a> ListReader<'a> {
             [first, second] if tabs || is_file(first) => {
                 return Ok((first.clone(), Some(second.clone())));
             }
-            _ if matches!(self.resolver.image(text), ListedFile::Found(_)) => {
+            _ if matches!(self.labels.resolver.exact_image(text), ListedFile::Found(_)) => {
                 return Ok((text.into(), None));
             }
-            [first, second] => return Ok((first.clone(), Some(second.clone()))),
+            [first, second] if is_image_path(first) => {
+                return Ok((first.clone(), Some(second.clone())));
+            }
             _ => {}
         }
         // Names with spaces, parted where both sides are files.
-        let parts = (0..bytes.len()).filter(|&at| is_space(&bytes[at]));
-        let parts = parts.map(|at| (path(&bytes[..at]), path(&bytes[at..])));
-        parts
-            .filter(|_| !tabs)
-            .find(|(first, second)| is_file(first) && is_file(second))
-            .map(|(first, second)| (first, Some(second)))
-            .ok_or_else(|| {
-                let reason = "has more than two columns; put a tab between them if names hold \
-                              spaces";
-                self.malformed(line, reason)
-            })
+        let parts = (0..bytes.len()).filter(|&at| !tabs && is_space(&bytes[at]));
+        let parts: Vec<(PathBuf, PathBuf)> =
+            parts.map(|at| (path(&bytes[..at]), path(&bytes[at..]))).collect();
+        if let Some((first, second)) =
+            parts.iter().find(|(first, second)| is_file(first) && is_file(second))
+        {
+            return Ok((first.clone(), Some(second.clone())));
+        }
+        // Names on another machine, parted by their endings.
+        let mut pairs = parts.iter().filter(|(first, _)| is_image_path(first));
+        match (pairs.next(), pairs.next()) {
+            (None, _) if !tabs && self.is_foreign_path(&columns, text) => Ok((text.into(), None)),
+            (Some((first, second)), None) if is_image_path(second) => {
+                Ok((first.clone(), Some(second.clone())))
+            }
+            _ => match &columns[..] {
+                [first, second] => Ok((first.clone(), Some(second.clone()))),
+                _ => {
+                    let reason = "has more than two columns; put a tab between them if names hold \
+                                  spaces";
+                    Err(self.malformed(line, reason))
+                }
+            },
+        }
+    }
+
+    /// True for a path of another machine whose folders have spaces in their names.
+    fn is_foreign_path(&mut self, columns: &[PathBuf], text: &OsStr) -> bool {
+        let is_absolute = |path: &PathBuf| {
+            path.is_absolute() || path.as_os_str().as_bytes().get(1..3) == Some(b":\\")
+        };
+        columns.iter().map(is_absolute).eq((0..columns.len()).map(|at| at == 0))
+            && matches!(self.labels.resolver.image(text), ListedFile::Found(_))
     }
 
     /// The values of a line of CSV whose first value is an image, or looks like one; `None` for other
@@ -156,7 +180,7 @@ impl<'a> ListReader<'a> {
                 values.pop();
             }
             let Some(first) = values.first() else { continue };
-            let found = self.resolver.image(first.as_os_str());
+            let found = self.labels.resolver.exact_image(first.as_os_str());
             if is_image_path(first) || matches!(found, ListedFile::Found(_)) {
                 return Some(values);
             }
@@ -164,13 +188,18 @@ impl<'a> ListReader<'a> {
         None
     }
 
-    /// Path of an image below the root.
-    fn image(&mut self, line: &ListLine, text: &Path) -> Result<PathBuf, DatasetError> {
+    /// Path of an image below the root; where a line names one file, that may be its label.
+    fn image(
+        &mut self,
+        line: &ListLine,
+        text: &Path,
+        names_one: bool,
+    ) -> Result<PathBuf, DatasetError> {
         let usual = self.dataset.image(text.as_os_str());
         if self.root.join(&usual).is_file() {
             return Ok(usual);
         }
-        match self.resolver.image(text.as_os_str()) {
+        match self.labels.resolver.image(text.as_os_str()) {
             ListedFile::Found(image) => Ok(image),
             ListedFile::Ambiguous(images) => {
                 let images: Vec<String> =
@@ -178,11 +207,26 @@ impl<'a> ListReader<'a> {
                 Err(self.malformed(line, format!("could be {}: write one", images.join(" or "))))
             }
             ListedFile::Missing(Some(near)) => {
+                if names_one && self.labels.is_name_of_label(text, &near)? {
+                    return Ok(near);
+                }
                 Err(self.malformed(line, format!("is missing, but `{}` is there", near.display())))
             }
             ListedFile::Missing(None) => {
-                Err(DatasetError::Missing { path: self.root.join(usual), list: self.list.into() })
+                let hint = self.labels.alike_image(text)?.unwrap_or_default();
+                let (path, list) = (self.root.join(usual), self.list.into());
+                Err(DatasetError::Missing { path, list, hint })
             }
+        }
+    }
+
+    /// The image that a line names, or that of the label map which it names alone.
+    fn unless_label(&mut self, line: &ListLine, image: PathBuf) -> Result<PathBuf, DatasetError> {
+        let Some(below) = list::below(self.root, &image) else { return Ok(image) };
+        match self.labels.image_of_label(&below)? {
+            None => Ok(image),
+            Some(Ok(image)) => Ok(image),
+            Some(Err(reason)) => Err(self.malformed(line, reason)),
         }
     }
 
@@ -191,15 +235,15 @@ impl<'a> ListReader<'a> {
             Some(text) => text.replace("_gtFine_labelTrainIds.", "_gtFine_labelIds.").into(),
             None => text.to_owned(),
         };
-        existing_label(self.root.join(label), self.list, &mut self.resolver)
+        self.labels.given(&label)
     }
 
     fn derived_label(&mut self, line: &ListLine, image: &Path) -> Result<PathBuf, DatasetError> {
-        let below = list::below(self.root, image);
-        match below.and_then(|below| self.dataset.label(self.root, &below)) {
-            Some(label) => derived_label(label, self.list, &mut self.resolver),
-            None => Err(self.malformed(line, "has no label column")),
-        }
+        let label = match list::below(self.root, image) {
+            Some(below) => self.labels.label(&below)?,
+            None => None,
+        };
+        label.ok_or_else(|| self.malformed(line, "has no label column: write `image label`"))
     }
 }
 

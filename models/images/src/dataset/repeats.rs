@@ -13,8 +13,8 @@ pub struct SampleList {
     pub samples: Vec<Sample>,
     /// Number of lines, or of images of the folder.
     pub lines: usize,
-    /// Lines about what a scan of a folder passed over.
-    pub(super) passed_over: Vec<String>,
+    /// Lines about what a scan of a folder passed over, and what was found under other names.
+    pub(super) notes: Vec<String>,
     /// First and second spelling of the first sample that is named again.
     repeated: Option<[PathBuf; 2]>,
     /// Number of images with several labels, and the first of them with two of these.
@@ -67,7 +67,7 @@ impl SampleList {
         list
     }
 
-    /// Returns lines about what was passed over, samples that are named again, and images with several
+    /// Returns lines about what was passed over or found under other names, samples that are named again, and images with several
     /// labels.
     pub fn remarks(&self, list: &Path) -> Vec<String> {
         let list = list.display();
@@ -91,7 +91,7 @@ impl SampleList {
                 second.display()
             )
         });
-        let passed_over = self.passed_over.iter().map(|line| format!("{list}: {line}"));
-        passed_over.chain(repeated).chain(relabeled).collect()
+        let notes = self.notes.iter().map(|line| format!("{list}: {line}"));
+        notes.chain(repeated).chain(relabeled).collect()
     }
 }

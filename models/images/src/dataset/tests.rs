@@ -1,5 +1,7 @@
 //! Small trees of every dataset, and malformed ones.
 
+mod layouts;
+
 use super::*;
 use crate::testing::empty_files;
 
@@ -345,8 +347,9 @@ fn a_folder_stands_for_the_list_of_its_images() {
         |folder: &str| Dataset::Folder.labeled(root.path(), &at(folder)).unwrap_err().to_string();
     std::fs::create_dir(at("none")).unwrap();
     assert!(message("none").contains("none names no image"));
-    std::fs::rename(at("labels"), at("Masks")).unwrap();
-    assert!(message("images/val").contains("Masks is there: rename it to labels"));
+    std::fs::remove_dir_all(at("labels/val")).unwrap();
+    let message = message("images/val");
+    assert!(message.contains("labels/val/deep is not there"), "{message}");
 }
 
 #[test]

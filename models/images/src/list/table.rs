@@ -67,7 +67,9 @@ impl TableHeader {
         let names: Vec<String> = cells.iter().map(plain_name).collect();
         let position =
             |known: &[&str]| names.iter().position(|name| known.contains(&name.as_str()));
-        let image = position(&IMAGE)?;
+        let label = position(&LABEL);
+        // The images of a table of labels alone follow from these.
+        let image = position(&IMAGE).or(label)?;
         // A bare stem such as `image` may also be that of an image.
         let only = cells.len() == 1;
         if only && !next.is_some_and(|next| is_image_path(&path(next.to_vec()))) {
@@ -79,7 +81,12 @@ impl TableHeader {
         if cells.iter().any(is_file) {
             return None;
         }
-        Some(Self { delimiter, columns: cells.len(), image, label: position(&LABEL) })
+        Some(Self {
+            delimiter,
+            columns: cells.len(),
+            image,
+            label: label.filter(|label| *label != image),
+        })
     }
 
     /// Image and label of a line.
@@ -156,6 +163,7 @@ mod tests {
         }
         assert_eq!(pairs("image label\na.jpg b.png"), [["a.jpg".to_owned(), "b.png".into()]]);
         assert_eq!(pairs("filename\na.jpg"), [["a.jpg".to_owned(), "-".into()]]);
+        assert_eq!(pairs("mask;split\na.png;train"), [["a.png".to_owned(), "-".into()]]);
         // Stems, and names that hold commas.
         for text in ["image\nstreet", "image, north.png\nb.png", "a.jpg,b.png\nimage,label"] {
             assert!(pairs(text).iter().all(|[_, label]| label == "text"), "{text}");

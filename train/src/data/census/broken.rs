@@ -102,7 +102,8 @@ fn files_text(faults: &[BrokenFile], out: &Path, say: impl Fn(&str)) -> (String,
     }
     let width = faults.iter().map(|fault| fault.list.name().len()).max().unwrap_or(0);
     for fault in faults.iter().take(NAMED) {
-        say(&format!("  {:width$}  {}", fault.list.name(), fault.error));
+        // The way out follows once, for all of them.
+        say(&format!("  {:width$}  {}", fault.list.name(), fault.error.fact()));
     }
     if faults.len() > NAMED {
         say(&format!("  and {} more", faults.len() - NAMED));
@@ -113,13 +114,21 @@ fn files_text(faults: &[BrokenFile], out: &Path, say: impl Fn(&str)) -> (String,
         .filter(|list| count(*list) > 0)
         .map(|list| format!("{} {}", count(list), list.name()))
         .collect();
+    let mut ways: Vec<String> = faults
+        .iter()
+        .filter(|fault| !matches!(fault.error, LabeledImageError::Mask(_)))
+        .filter_map(|fault| fault.error.way_out())
+        .collect();
+    ways.sort();
+    ways.dedup();
+    let ways: String = ways.into_iter().map(|way| format!("; {way}")).collect();
     let way_out = if count(ListKind::Unlabeled) > 0 {
         "; `skip_broken = true` goes without the unlabeled ones"
     } else {
         ""
     };
     let text = format!(
-        "{} files cannot be used ({}), all of them are in {}: mend them, or take them off the lists",
+        "{} files cannot be used ({}), all of them are in {}: mend them, or take them off the lists{ways}",
         faults.len(),
         counts.join(", "),
         out.join(BAD).display()

@@ -12,6 +12,7 @@ use protoseg_images::label_census::MaskCounts;
 use protoseg_images::labeled::{LabeledDataset, LabeledImage, LabeledImageError};
 use protoseg_images::overlap;
 use protoseg_images::palettes::DrawnIndex;
+use protoseg_images::thumbnail::Thumbnail;
 use protoseg_models::digest;
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +25,7 @@ use crate::data::stored_path::StoredPath;
 type FileStat = (u64, u64);
 
 /// A good image, as a line of `census.jsonl`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Entry {
     image: StoredPath,
     image_stat: FileStat,
@@ -39,6 +40,9 @@ pub(super) struct Entry {
     /// Digest of the pixels; files before it are read again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) digest: Option<String>,
+    /// Thumbnail of the image; files before it are read again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) thumbnail: Option<Thumbnail>,
     /// Ignored pixels of the label file by id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     ignored_ids: BTreeMap<u8, u64>,
@@ -72,6 +76,7 @@ impl Entry {
             size: sample.size(),
             pixels: counts.classes,
             digest: Some(overlap::pixel_digest(&sample.image)),
+            thumbnail: Some(Thumbnail::new(&sample.image)),
             ignored_ids: counts.ignored_ids,
             palette: sample.palette.clone(),
         }
@@ -134,6 +139,7 @@ impl Remembered {
         if let Some(entry) = self.entries.get(&(sample.image.clone(), sample.label.clone()))
             && (Some(entry.image_stat), entry.label_stat.map(Some)) == stats
             && entry.digest.is_some()
+            && entry.thumbnail.is_some()
         {
             return Ok(Looked::Good(entry.clone()));
         }

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use super::*;
 use crate::config::options::TrainingMode;
 use crate::data::loader::{LabeledBatch, UnlabeledBatch};
+use crate::data::teacher_labels::LabeledByTeacher;
 use crate::method::prototypes::PrototypeSettings;
 use crate::method::targets::MixedBatch;
 use crate::net::from_torch;
@@ -71,8 +72,14 @@ fn batch(seed: u64) -> MicroBatch {
     };
     let valid = pixels().map(|(image, row, _)| u8::from(image > 0 || row < 40)).collect();
     let truth = vec![IGNORE_INDEX; 2 * SIDE * SIDE];
-    let unlabeled =
-        UnlabeledBatch { weak: colors(2), strong: None, valid, truth, indices: vec![0, 1] };
+    let unlabeled = UnlabeledBatch {
+        weak: colors(2),
+        strong: None,
+        valid,
+        truth,
+        teacher: None,
+        indices: vec![0, 1],
+    };
     MicroBatch { labeled, unlabeled: Some(unlabeled) }
 }
 
@@ -298,7 +305,9 @@ fn prototypes_move_by_labeled_points_and_by_confident_ones() {
     let counted = |labels: &Tensor| count(&labels.ne(i64::from(IGNORE_INDEX)));
     let share = counted(&gated) / counted(&unlabeled);
     assert!((0.1..0.9).contains(&share), "{share} of the points pass the gate");
-    let map = expected.forward(&images, 0).unwrap().features.unwrap();
+    let targets =
+        Targets { images, frozen: None, labels: labels[0].shallow_clone(), pseudo_labels: None };
+    let map = expected.forward(&targets, 0).unwrap().features.unwrap();
     let expected = expected.prototypes.as_mut().unwrap();
     let similarities = [0, 1].map(|part| {
         let features = points[part].features(&map.narrow(0, 2 * part as i64, 2), false).unwrap();
@@ -344,4 +353,56 @@ fn prototypes_move_by_labeled_points_and_by_confident_ones() {
             && (gated_loss - similarities[1].loss(&gated).unwrap().double_value(&[])).abs() < 1e-5
     );
     assert_eq!(run(1.0, &["gate_loss=true"]).0[1], 0.0);
+}
+
+#[test]
+fn mixing_frozen_outputs_equals_mixing_images_where_no_box_is_drawn() {
+    let frozen = ["freeze_encoder=true", "pretrained=weights.pth"];
+    let report = |settings: &[&str]| {
+        let mut learner = learner(&[&frozen[..], settings].concat());
+        let report = learner.step(&[batch(1)], 60).unwrap();
+        let weight = from_torch(&learner.student.tensors()["decoder.classifier.weight"]).unwrap();
+        (report, weight.data)
+    };
+    let plain = report(&["cutmix=0"]);
+    let mixed = report(&["cutmix=0", "cutmix_features=true"]);
+    let close = |a: f64, b: f64| (a - b).abs() < 1e-5 * a.abs().max(1.0);
+    assert!(close(plain.0.loss, mixed.0.loss), "{} {}", plain.0.loss, mixed.0.loss);
+    assert!(
+        plain.1.iter().zip(&mixed.1).all(|(&a, &b)| close(f64::from(a), f64::from(b))),
+        "the gradients differ"
+    );
+    // A box makes a difference, which images mixed in pixels do not share at the box's border.
+    let boxed = report(&["cutmix_features=true"]);
+    assert!(!close(plain.0.loss, boxed.0.loss) && boxed.0.loss.is_finite());
+}
+
+#[test]
+fn labels_of_a_finished_teacher_take_the_place_of_the_averages() {
+    let pixels = 2 * SIDE * SIDE;
+    let labels: Vec<u8> = (0..pixels).map(|pixel| (pixel % CLASSES) as u8).collect();
+    let confidence: Vec<u8> = (0..pixels).map(|pixel| (pixel % 256) as u8).collect();
+    let mut batch = batch(1);
+    if let Some(unlabeled) = &mut batch.unlabeled {
+        unlabeled.teacher =
+            Some(LabeledByTeacher { labels: labels.clone(), confidence: confidence.clone() });
+    }
+    let learner = learner(&[
+        "cutmix=0",
+        "mode=distill",
+        "teacher=checkpoint",
+        "unlabeled_gate=0.5",
+        "entropy_drop=0",
+    ]);
+    let (MixedBatch { pseudo, .. }, _) = mix_unlabeled(&learner, &batch);
+    let found: Vec<i64> = Vec::try_from(pseudo.labels.flatten(0, -1)).unwrap();
+    assert!(found.iter().zip(&labels).all(|(&found, &label)| found == i64::from(label)));
+    let found: Vec<f32> = Vec::try_from(pseudo.confidence.flatten(0, -1)).unwrap();
+    assert!(found.iter().zip(&confidence).all(|(&a, &b)| (a - f32::from(b) / 255.0).abs() < 1e-6));
+    let targets = learner.targets(&batch, 0, 0.0).unwrap();
+    let kept = targets.pseudo_labels.unwrap();
+    let valid = &batch.unlabeled.as_ref().unwrap().valid;
+    // Confidence above 0.5 is 128 of 255 and more.
+    let expected = valid.iter().zip(&confidence).filter(|&(&valid, &c)| valid == 1 && c >= 128);
+    assert_eq!(kept.kept_pixels, expected.count() as u64);
 }

@@ -15,12 +15,12 @@ use protoseg_images::notes::NoteCollector;
 use protoseg_infer::config::ExecutionMode;
 use protoseg_infer::pipeline::{BYTES_PER_PIXEL, Pipeline, PipelineReport, install, thread_pool};
 use protoseg_infer::{EngineConfig, Segmenter, StageTimes};
-use protoseg_label::fingerprint::FileFingerprint;
 
 use super::super::format::OutputFormats;
 use super::super::inputs::InputImage;
 use super::super::progress;
 use super::LabelArgs;
+use super::output_dir::fingerprint;
 use super::record::{self, ResultRecorder};
 use super::row_run::{RowError, RowRun};
 
@@ -253,7 +253,8 @@ impl<'a> LargeImages<'a> {
             return Err(RowError::Interrupted);
         }
         // Taken before reading, so that a concurrent write counts as a change.
-        let fingerprint = FileFingerprint::from_file(&input.path, self.arguments.verify_inputs)
+        let by_content = self.arguments.verify_inputs;
+        let fingerprint = fingerprint(&input.path, by_content, self.formats.needs_place())
             .with_context(|| input.path.display().to_string())
             .map_err(RowError::Image)?;
         let file = self.by_rows(&input.path).map_err(RowError::Image)?;

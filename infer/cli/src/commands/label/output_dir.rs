@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use protoseg_images::world_file;
 use protoseg_label::fingerprint::FileFingerprint;
 use protoseg_label::journal::{Journal, JournalContents, JournalEntry, JournalError, RunHeader};
 use protoseg_label::{OutputWriter, STATE_DIR, escape_name, unescape_name};
@@ -20,6 +21,20 @@ pub(super) struct OutputDir {
     pub(super) run: RunHeader,
     recipe: String,
     contents: JournalContents,
+    needs_place: bool,
+}
+
+/// Fingerprint of an image, with that of its world file where results hold the place on Earth.
+pub(super) fn fingerprint(
+    image: &Path,
+    by_content: bool,
+    needs_place: bool,
+) -> std::io::Result<FileFingerprint> {
+    let fingerprint = FileFingerprint::from_file(image, by_content)?;
+    if !needs_place {
+        return Ok(fingerprint);
+    }
+    fingerprint.with_beside(world_file::find(image).as_deref(), by_content)
 }
 
 impl OutputDir {
@@ -61,7 +76,8 @@ impl OutputDir {
                 }
             }
         }
-        Ok(Self { out: out.into(), outputs, journal, run, recipe, contents })
+        let needs_place = formats.needs_place();
+        Ok(Self { out: out.into(), outputs, journal, run, recipe, contents, needs_place })
     }
 
     /// Differences from earlier runs, one sentence each: damaged lines of the journal, images that
@@ -163,7 +179,7 @@ impl OutputDir {
         if self.contents.entries.is_empty() {
             return false;
         }
-        let fingerprint = FileFingerprint::from_file(&input.path, by_content);
+        let fingerprint = fingerprint(&input.path, by_content, self.needs_place);
         fingerprint.is_ok_and(|fingerprint| {
             self.contents.completed(&self.out, &input.name, &self.recipe, &fingerprint).is_some()
         })

@@ -85,9 +85,6 @@ fn subsets_of_a_project_become_lists() {
 #[test]
 fn other_formats_are_named_with_the_way_to_one_that_is_read() {
     let fixture = Fixture::new();
-    fixture.image("sly/img/a.png", 1, 1);
-    fixture.text("sly/meta.json", r#"{"classes": [{"title": "car"}], "tags": []}"#);
-    fixture.text("sly/ann/a.png.json", r#"{"size": {"height": 1, "width": 1}, "objects": []}"#);
     fixture.text("sam.json", r#"{"image": {"image_id": 1}, "annotations": []}"#);
     fixture.text("labelbox.ndjson", "{}\n");
     fixture.text("boxes/a.xml", "<annotation><object/></annotation>");
@@ -95,7 +92,6 @@ fn other_formats_are_named_with_the_way_to_one_that_is_read() {
     fixture.text("yolo/labels/a.txt", "0 0.5 0.5 0.1 0.1\n");
     fixture.text("export.tar.gz", "x");
     for (name, parts) in [
-        ("sly", ["Supervisely's JSON, which is not read", "Export to COCO"]),
         ("sam.json", ["Segment Anything", "have no classes"]),
         ("labelbox.ndjson", ["Labelbox", "make COCO of it"]),
         ("boxes", ["boxes of Pascal VOC", "SegmentationClass"]),
