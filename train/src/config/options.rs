@@ -36,6 +36,18 @@ pub enum TrainingMode {
     Distill,
 }
 
+impl TrainingMode {
+    /// The value of `mode`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Supervised => "supervised",
+            Self::MeanTeacher => "mean-teacher",
+            Self::Prototype => "prototype",
+            Self::Distill => "distill",
+        }
+    }
+}
+
 /// Heads of vision transformers, see `head`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

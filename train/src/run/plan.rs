@@ -175,10 +175,10 @@ pub fn describe(
     let channels = graph.tagged(Tag::Features).map_or(0, |id| graph.node(id).channels);
     let mut lines = vec![
         format!(
-            "{} ({:.1} million weights, {channels} feature channels), {:?}, on {:?}",
+            "{} ({:.1} million weights, {channels} feature channels), mode {}, on {:?}",
             config.network,
             weights as f64 / 1e6,
-            config.mode,
+            config.mode.name(),
             student.device(),
         ),
         format!(
