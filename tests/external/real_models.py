@@ -214,7 +214,7 @@ def segformer_processor(side=128):
 
 
 def segformer_legacy(folder, photo):
-    return transformers_case(folder, photo, segformer(), segformer_processor(), 7, size=(128, 160), resized=False, multiple=4)
+    return transformers_case(folder, photo, segformer(), segformer_processor(), 7, size=(128, 160))
 
 
 def segformer_resized(folder, photo):
@@ -226,7 +226,7 @@ def segformer_fixed(folder, photo):
 
 
 def segformer_dynamo(folder, photo):
-    return transformers_case(folder, photo, segformer(), segformer_processor(), 7, size=(128, 160), resized=False, multiple=4, dynamo=True, external=True)
+    return transformers_case(folder, photo, segformer(), segformer_processor(), 7, size=(128, 160), options="--fit window", resized=False, multiple=4, dynamo=True, external=True)
 
 
 def dpt(folder, photo):
