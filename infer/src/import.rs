@@ -497,7 +497,7 @@ impl Meaning {
         }
         if kind == ScoreKind::Unscaled && options.scores.is_none() && options.threshold.is_none() {
             remarks.push(
-                "the scores lie between -1 and 1, as those of tanh: labels are right, and nothing tells how sure they are, so that \
+                "the scores lie between -1 and 1, as those of tanh or of unit vectors: labels are right, and nothing tells how sure they are, so that \
                  confidence, margin and pseudo-labels are refused"
                     .to_owned(),
             );

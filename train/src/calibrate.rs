@@ -10,7 +10,7 @@ use protoseg_images::image_file::MAX_PIXELS;
 use protoseg_images::labeled::LabeledDataset;
 use protoseg_models::calibration::{Calibration, HISTOGRAM_BINS, NodeRange};
 use protoseg_models::graph::{Graph, NodeId, Tag};
-use protoseg_models::window::WindowPlan;
+use protoseg_models::window::{MIN_SIDE, WindowPlan};
 use tch::{Kind, Tensor};
 
 use crate::evaluate::Protocol;
@@ -138,7 +138,7 @@ impl Calibrator<'_> {
         chosen.iter().map(tile).collect()
     }
 
-    /// Returns the center of an image.
+    /// Returns the center of an image; a side below [`MIN_SIDE`] is padded.
     fn center(&self, index: usize) -> Result<Tensor> {
         let sample = self.images.read(index, MAX_PIXELS)?;
         let [height, width] = sample.size().map(|length| length.min(SENSITIVITY_SIDE) as u32);
@@ -146,7 +146,9 @@ impl Calibrator<'_> {
         let top = (sample.image.height() - height) / 2;
         let center = image::imageops::crop_imm(&sample.image, left, top, width, height).to_image();
         let size = [height, width].map(|length| length as usize);
-        net::images_to_tensor(center.as_raw(), size, self.net.device())
+        let padded = size.map(|side| side.max(MIN_SIDE));
+        let tile = tiles::cut(center.as_raw(), size, [0, 0], padded);
+        net::images_to_tensor(&tile, padded, self.net.device())
     }
 
     fn logits(&self) -> Result<NodeId> {

@@ -6,6 +6,7 @@ use protoseg_models::scaling::{Bars, Resample, Scaling};
 use protoseg_models::window::{LogitGrid, Window};
 
 use super::known_config::KnownConfig;
+use super::known_geometry::KnownGeometry;
 use super::{ImportError, ImportOptions};
 
 /// The way of images through a file.
@@ -65,7 +66,8 @@ pub(super) fn configured(
             ..options.clone()
         });
     }
-    let pads_alone = known.geometry.resize.is_none() && !known.geometry.crops;
+    let KnownGeometry { resize, resizes_otherwise, crops, .. } = &known.geometry;
+    let pads_alone = resize.is_none() && !resizes_otherwise && !crops;
     let multiple = known.geometry.divisor.filter(|_| pads_alone && sides == [None; 2]);
     multiple.map(|multiple| ImportOptions { multiple: Some(multiple), ..options.clone() })
 }
@@ -280,6 +282,7 @@ pub(super) fn untaken(known: &KnownConfig, fit: Fit, size: Option<[usize; 2]>) -
     let steps = geometry.words.as_ref()?;
     let text = |[height, width]: [usize; 2]| format!("{height}x{width}");
     let (plain, scaling) = (geometry.plain(), geometry.scaling());
+    let pads_alone = geometry.resize.is_none() && !geometry.resizes_otherwise && !geometry.crops;
     match fit {
         Fit::Resize if size.is_some() && size == plain => return None,
         Fit::Letterbox
@@ -289,9 +292,23 @@ pub(super) fn untaken(known: &KnownConfig, fit: Fit, size: Option<[usize; 2]>) -
         }
         // Images in batches alone need to be padded.
         Fit::Window
-            if geometry.resize.is_none() && !geometry.crops && geometry.pad_to.is_none() =>
+            if geometry.resize.is_none()
+                && !geometry.resizes_otherwise
+                && !geometry.crops
+                && geometry.pad_to.is_none() =>
         {
-            return None;
+            return geometry.divisor.map(|divisor| {
+                format!(
+                    "images are padded to multiples of {divisor} by their edge pixels; {file} pads them with 0 after the \
+                     normalization (do_pad), so that labels near the edge may differ"
+                )
+            });
+        }
+        Fit::Pad if pads_alone && size == geometry.pad_to => {
+            return Some(format!(
+                "images are padded by their edge pixels; {file} pads them with 0 after the normalization (do_pad), so that \
+                 labels near the edge may differ"
+            ));
         }
         Fit::Scale(taken) if scaling == Some(taken) => {
             let cut = match geometry.size {
@@ -327,6 +344,9 @@ pub(super) fn untaken(known: &KnownConfig, fit: Fit, size: Option<[usize; 2]>) -
                 "; --fit letterbox scales whole images into {} with their proportions kept",
                 text(size)
             )
+        }
+        (_, _, size) if pads_alone && size.is_some() && size == geometry.pad_to => {
+            ": --fit pad does so".to_owned()
         }
         (_, _, Some(size)) if fit != Fit::Resize => {
             format!("; --fit resize scales whole images to {}", text(size))

@@ -96,8 +96,12 @@ impl KnownConfig {
                 };
                 let failed =
                     |reason: String| ImportError::Options(format!("{}: {reason}", path.display()));
-                let fields: Fields =
-                    serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?;
+                let fields: Fields = serde_json::from_str(text.trim_start_matches('\u{feff}'))
+                    .map_err(|error| {
+                        failed(format!(
+                            "{error}; mend the file, or move it away and say --normalization"
+                        ))
+                    })?;
                 let fields = match fields.image_processor {
                     Some(nested) => *nested,
                     // One of texts alone.

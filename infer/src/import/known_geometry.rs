@@ -19,6 +19,8 @@ pub(super) struct KnownGeometry {
     /// The steps in words, after the name of the file; None where images keep their size.
     pub(super) words: Option<String>,
     pub(super) resize: Option<KnownResize>,
+    /// True where images are resized to a size that is not stated.
+    pub(super) resizes_otherwise: bool,
     /// Filter of the resizing, where it is stated.
     pub(super) filter: Option<Resample>,
     /// A filter of another kind.
@@ -227,6 +229,7 @@ impl SizeFields {
         KnownGeometry {
             words: (!steps.is_empty()).then(|| steps.join(" and ")),
             resize,
+            resizes_otherwise: is(self.do_resize) && resize.is_none(),
             filter: filter.as_ref().and_then(|filter| filter.as_ref().ok()).copied(),
             unknown_filter: filter.and_then(Result::err),
             crops: is(self.do_center_crop) && (crop.is_none() || crop != aimed),

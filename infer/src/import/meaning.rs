@@ -27,28 +27,25 @@ pub(super) fn score_kind(scores: &[Tensor], far: Option<&Tensor>) -> ScoreKind {
     if all().all(|&value| is_share(value)) {
         let mut far = far.into_iter().flat_map(|scores| &scores.data);
         let bounded = far.all(|&value| !value.is_finite() || is_share(value));
-        let sums = scores.iter().flat_map(|scores| pixel_sums(scores, |value| value));
-        let add_up = scores.iter().all(|scores| scores.shape[1] > 1)
-            && sums.into_iter().all(|sum| (sum - 1.0).abs() <= SUM_ROUNDING);
+        let add_up =
+            scores.iter().all(|scores| scores.shape[1] > 1) && add_up_to_one(scores, |score| score);
         if bounded || add_up {
             return ScoreKind::Probabilities;
         }
-    } else if is_single(scores) {
+    } else if is_single(scores) && highest(scores.iter().chain(far)).abs() <= ROUNDING {
         // The logarithm of a probability comes near 0, and never above, however far the input.
-        let nearest = highest(scores.iter().chain(far));
-        if nearest.abs() <= ROUNDING {
-            return ScoreKind::LogProbabilities;
-        }
+        return ScoreKind::LogProbabilities;
     } else if all().all(|&value| value <= ROUNDING) {
-        let sums = scores.iter().flat_map(|scores| pixel_sums(scores, f32::exp));
-        if sums.into_iter().all(|sum| (sum - 1.0).abs() <= SUM_ROUNDING) {
+        if add_up_to_one(scores, f32::exp) {
             return ScoreKind::LogProbabilities;
         }
         // As of one channel, for each class of its own.
         if highest(scores.iter().chain(far)).abs() <= ROUNDING {
             return ScoreKind::LogSigmoid;
         }
-    } else if far.is_some_and(|far| is_hyperbolic(scores.iter().chain([far]))) {
+    } else if far.is_some_and(|far| is_hyperbolic(scores.iter().chain([far])))
+        || !is_single(scores) && add_up_to_one(scores, |score| score * score)
+    {
         return ScoreKind::Unscaled;
     }
     ScoreKind::Logits
@@ -61,6 +58,12 @@ fn is_hyperbolic<'a>(scores: impl Iterator<Item = &'a Tensor>) -> bool {
         if score.is_finite() { largest.max(score.abs()) } else { f32::INFINITY }
     });
     (largest - 1.0).abs() <= ROUNDING
+}
+
+/// True where some values of the scores of each pixel add up to 1.
+fn add_up_to_one(scores: &[Tensor], value: impl Fn(f32) -> f32 + Copy) -> bool {
+    let mut sums = scores.iter().flat_map(|scores| pixel_sums(scores, value));
+    sums.all(|sum| (sum - 1.0).abs() <= SUM_ROUNDING)
 }
 
 /// True for scores of one channel.
@@ -128,6 +131,15 @@ pub(super) fn unclear_scale(
             "say --scores log-probabilities if they are logarithms of probabilities, whose half is \
              -0.6931, or --scores logits for a half of 0",
         ),
+        ScoreKind::Logits
+            if !one && least >= -ROUNDING && add_up_to_one(scores, |score| (-score).exp()) =>
+        {
+            unclear(
+                "the scores are negative logarithms of probabilities, of which the highest is that of the least probable class"
+                    .to_owned(),
+                "let the file negate them, or say --scores logits if the highest is meant",
+            )
+        }
         ScoreKind::Logits if !one && least >= 0.0 && largest > 1.0 + ROUNDING => {
             let sums: Vec<f32> =
                 scores.iter().flat_map(|scores| pixel_sums(scores, |value| value)).collect();
@@ -288,8 +300,14 @@ pub(super) fn label_values(
                     (1..=count).map(|value| value.to_string()).collect::<Vec<_>>().join(",")
                 )
             } else {
-                "; where each class has another value, name all in order with --label-values"
-                    .to_owned()
+                let scores = if count == 2 {
+                    "; if they are scores of the second class, name that of one half with --threshold"
+                } else {
+                    ""
+                };
+                format!(
+                    "; where each class has another value, name all in order with --label-values{scores}"
+                )
             };
             let strange = all.iter().find(|&&value| by_place.train_id(value).is_none());
             Err(unknown(strange.copied().unwrap_or_default(), &by_place, &hint))
@@ -351,10 +369,14 @@ mod tests {
         assert_eq!(kind(&[-0.4, 0.5, 0.9, -0.6], &[-1.0, 1.0, 1.0, -1.0]), Unscaled);
         assert_eq!(kind(&[-0.4, 0.5, 0.9, -0.6], &[-40.0, 1.0, 50.0, -1.0]), Logits);
         assert_eq!(kind(&[3.0, -5.0, -2.0, -6.0], &[]), Logits);
+        // Unit vectors.
+        assert_eq!(kind(&[0.6, -0.8, 0.8, 0.6], &[0.0, -1.0, 1.0, 0.0]), Unscaled);
         let one = |data: &[f32], far: &[f32]| score_kind(&[scores(1, data)], Some(&scores(1, far)));
         assert_eq!(one(&[-3.0, -0.4], &[-700.0, 0.0]), LogProbabilities);
         assert_eq!(one(&[-3.0, -0.4], &[-700.0, 90.0]), Logits);
         assert_eq!(one(&[-3.0, -0.4], &[-700.0, -3.0]), Logits);
+        assert_eq!(one(&[-0.4, 0.9], &[-1.0, 1.0]), Unscaled);
+        assert_eq!(one(&[-0.4, 0.9], &[-9.0, 1.0]), Logits);
     }
 
     #[test]
@@ -371,6 +393,9 @@ mod tests {
         assert_eq!(unclear_scale(&[scores(1, &[-9.0, -0.5])], far.as_ref(), Logits), None);
         assert!(unclear(2, &[30.0, 99.0, 70.0, 1.0], Logits).contains("add up to 100"));
         assert_eq!(unclear(2, &[30.0, 99.0, 70.0, 6.0], Logits), "");
+        let negative = [0.2_f32, 0.9, 0.8, 0.1].map(|share| -share.ln());
+        assert!(unclear(2, &negative, Logits).contains("let the file negate them"));
+        assert_eq!(unclear(2, &[0.2, 0.9, 0.8, 3.1], Logits), "");
         assert_eq!(unclear(2, &[1000.0, 0.0, 0.0, 1000.0], Logits), "");
         assert!(unclear(2, &[0.2, 3.0], Probabilities).contains("no probabilities"));
         assert_eq!(unclear(2, &[0.2, 0.8], Probabilities), "");

@@ -427,7 +427,7 @@ mod tests {
         let (_root, set) = folder((2, 2), &map(&[3, 8, 8, 4]));
         let message = set.read(0, 100).unwrap_err().to_string();
         assert!(
-            message.contains("labels/a.png: the ids 4 (1 pixel, first at row 1, column 1)"),
+            message.contains("labels/a.png: the id 4 (1 pixel, first at row 1, column 1)"),
             "{message}"
         );
         let (_root, set) = folder((3, 2), &map(&[3; 4]));

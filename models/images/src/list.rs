@@ -11,6 +11,7 @@ mod guess;
 mod resolver;
 mod table;
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -57,6 +58,17 @@ pub enum ListTextError {
         /// Number of columns in the first line.
         expected: usize,
     },
+    /// A table whose rows belong to several splits.
+    #[error(
+        "the column `{column}` tells several splits apart: {values}; a list is one of them: write the rows of each to a file of its \
+         own, or leave the column out if all are meant"
+    )]
+    Splits {
+        /// Name of the column.
+        column: String,
+        /// Its values with their numbers of rows.
+        values: String,
+    },
     /// A line of a table without an image.
     #[error("line {line} names no image in its column of images")]
     NoImage {
@@ -95,9 +107,12 @@ pub struct ListObject {
     pub name: Option<PathBuf>,
 }
 
+/// Splits that a message names.
+const NAMED_SPLITS: usize = 5;
+
 /// Splits the bytes of a list into lines. Lines are JSON objects if `objects`, or if the text
 /// begins with `{`, or come as objects of a table if the first line names its columns. A line that
-/// begins with `#` is a comment, unless a file below `root` has that name.
+/// begins with `#` is a comment, unless a file below `root` has that name. A table with rows of several splits is refused.
 pub fn parse(bytes: &[u8], objects: bool, root: &Path) -> Result<Vec<ListLine>, ListTextError> {
     let text = decode(bytes)?;
     let objects = objects || text.trim_ascii_start().starts_with(b"{");
@@ -117,20 +132,38 @@ pub fn parse(bytes: &[u8], objects: bool, root: &Path) -> Result<Vec<ListLine>, 
     if header.is_some() {
         lines.next();
     }
-    lines
+    let mut splits: BTreeMap<OsString, usize> = BTreeMap::new();
+    let lines: Vec<ListLine> = lines
         .map(|(number, whole, line)| {
             if line.contains(&0) {
                 return Err(ListTextError::Nul(number));
             }
             let content = match &header {
                 // The first and the last value may be empty.
-                Some(header) => LineContent::Object(header.object(number, whole)?),
+                Some(header) => {
+                    if let Some(split) = header.split(whole) {
+                        *splits.entry(split).or_default() += 1;
+                    }
+                    LineContent::Object(header.object(number, whole)?)
+                }
                 None if objects => LineContent::Object(object(number, line)?),
                 None => LineContent::Text(OsStr::from_bytes(line).to_owned()),
             };
             Ok(ListLine { number, content })
         })
-        .collect()
+        .collect::<Result<_, _>>()?;
+    if splits.len() > 1
+        && let Some(column) = header.and_then(|header| header.split_name())
+    {
+        let counted = |(value, count): (&OsString, &usize)| {
+            let rows = if *count == 1 { "row" } else { "rows" };
+            format!("{} ({count} {rows})", value.to_string_lossy())
+        };
+        let values: Vec<String> = splits.iter().take(NAMED_SPLITS).map(counted).collect();
+        let more = if splits.len() > NAMED_SPLITS { ", …" } else { "" };
+        return Err(ListTextError::Splits { column, values: values.join(", ") + more });
+    }
+    Ok(lines)
 }
 
 fn object(number: usize, line: &[u8]) -> Result<ListObject, ListTextError> {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::{Class, ClassError, ClassTable, IGNORE_INDEX, read_class_text, voc_color};
 
@@ -43,8 +44,8 @@ impl From<ClassTable> for ClassFile {
 impl ClassFile {
     /// Returns the built-in table `cityscapes`, `camvid` or `voc`, or loads a file.
     ///
-    /// A `.json` file holds a list of names or of objects `{name, color, source_id, ignore}`, the
-    /// last three optional; for other files see [`parse`](Self::parse).
+    /// A `.json` file holds a list of names or of objects `{name, color, id, ignore}`, the last three
+    /// optional, or the `categories` of COCO; for other files see [`parse`](Self::parse).
     pub fn load(name: &Path) -> Result<Self, ClassError> {
         match name.to_str() {
             Some("cityscapes") => return Ok(ClassTable::cityscapes().into()),
@@ -110,7 +111,7 @@ impl ClassFile {
         for (index, class) in (0..=u8::MAX).zip(classes) {
             let (name, color, source_id, ignore) = match class {
                 JsonClass::Name(name) => (name, None, None, None),
-                JsonClass::Class { name, color, source_id, ignore } => {
+                JsonClass::Class { name, color, source_id, ignore, .. } => {
                     (name, color, source_id, ignore)
                 }
             };
@@ -204,10 +205,25 @@ impl IgnoredIds {
 
 /// A class in a JSON file.
 #[derive(Deserialize)]
-#[serde(untagged, deny_unknown_fields)]
+#[serde(
+    untagged,
+    deny_unknown_fields,
+    expecting = "a class is a name, or an object with `name` and perhaps `id` (0 to 255), `color` and `ignore`"
+)]
 enum JsonClass {
     Name(String),
-    Class { name: String, color: Option<JsonColor>, source_id: Option<u8>, ignore: Option<bool> },
+    Class {
+        name: String,
+        color: Option<JsonColor>,
+        #[serde(alias = "id")]
+        source_id: Option<u8>,
+        ignore: Option<bool>,
+        /// Of COCO, without a meaning here.
+        #[serde(rename = "supercategory")]
+        _supercategory: Option<IgnoredAny>,
+        #[serde(rename = "isthing")]
+        _is_thing: Option<IgnoredAny>,
+    },
 }
 
 #[derive(Deserialize)]

@@ -122,7 +122,7 @@ fn the_way_out_of_many_masks_is_said_once() {
     assert_says(&halved, 2, &["b.png has 64x48 pixels, but its label ", "c.png has 32x24", way]);
     assert_eq!(halved.1.matches(way).count(), 1, "{}", halved.1);
     let unknown = plan("1 red\n2 green\n", |x, _| if x < 9 { 77 } else { 1 }, &[]);
-    assert_says(&unknown, 2, &["labels/b.png: the ids 77 (432 pixels", "the line `77 ignore`"]);
+    assert_says(&unknown, 2, &["labels/b.png: the id 77 (432 pixels", "the line `77 ignore`"]);
     assert_eq!(unknown.1.matches("`77 ignore`").count(), 1, "{}", unknown.1);
 }
 

@@ -188,6 +188,29 @@ fn two_classes_train_with_images_without_masks() {
 }
 
 #[test]
+fn images_of_a_few_pixels_train_are_scored_and_calibrate() {
+    let fixture = Fixture::new();
+    for (name, side) in [("a", 1), ("b", 8)] {
+        let image = image::RgbImage::from_pixel(side, side, image::Rgb([90; 3]));
+        image.save(fixture.path(&format!("data/images/{name}.png"))).unwrap();
+        let mask = image::GrayImage::from_pixel(side, side, image::Luma([1]));
+        mask.save(fixture.path(&format!("data/labels/{name}.png"))).unwrap();
+    }
+    std::fs::write(
+        fixture.path("data/list.txt"),
+        "images/a.png\nimages/b.png\nimages/c.png\n",
+    )
+    .unwrap();
+    let settings = ["mode=supervised", "steps=2", "warmup_steps=0", "validation=list.txt"];
+    let calibrated = ["calibration_images=3", "window="];
+    let settings = [&settings[..], &calibrated].concat();
+    let output = fixture.train(&settings.iter().map(|&text| text.to_owned()).collect::<Vec<_>>());
+    assert!(output.status.success(), "{}", said(&output));
+    let checkpoint = Checkpoint::read(&fixture.path("run/checkpoint")).unwrap();
+    assert!(checkpoint.calibration.is_some() && checkpoint.metrics.is_some());
+}
+
+#[test]
 fn a_dry_run_prints_the_plan_and_takes_no_step() {
     let (_folder, path) = folder();
     let output =

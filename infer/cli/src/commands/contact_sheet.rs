@@ -25,6 +25,8 @@ const HEADING: u32 = LETTER + 2 * GAP;
 /// Contact sheet in progress; rows may come in any order from any thread.
 pub(crate) struct ContactSheet {
     palette: [[u8; 3]; 256],
+    /// Names of the classes by train id.
+    classes: Vec<String>,
     /// One a column.
     headings: Vec<String>,
     rows: Mutex<BTreeMap<usize, RgbImage>>,
@@ -35,7 +37,12 @@ impl ContactSheet {
     pub(crate) fn new(classes: &ClassTable, bundles: &[&PathBuf]) -> Self {
         let bundles = bundles.iter().map(|bundle| bundle.display().to_string());
         let headings = ["image", "ground truth"].map(str::to_owned).into_iter().chain(bundles);
-        Self { palette: classes.palette(), headings: headings.collect(), rows: Mutex::default() }
+        Self {
+            palette: classes.palette(),
+            classes: classes.classes().iter().map(|class| class.name.clone()).collect(),
+            headings: headings.collect(),
+            rows: Mutex::default(),
+        }
     }
 
     /// Adds a model's prediction for image `index`; ignores all but the first images. `truth` and
@@ -83,19 +90,24 @@ impl ContactSheet {
     /// Writes the sheet as a PNG file, atomically.
     pub(crate) fn write(self, path: &Path) -> Result<()> {
         let width = self.width();
+        let legend = legend(&self.classes, &self.palette, width);
         let headings = self.headings;
         let rows = self.rows.into_inner().unwrap_or_else(PoisonError::into_inner);
         let height =
-            HEADING + rows.values().map(|row| row.height() + GAP).sum::<u32>().saturating_sub(GAP);
+            HEADING + rows.values().map(|row| row.height() + GAP).sum::<u32>() + legend.height();
         let mut sheet = RgbImage::from_pixel(width, height, Rgb([255; 3]));
         for (column, heading) in headings.iter().enumerate() {
-            write_heading(&mut sheet, left(column) as u32, heading);
+            // Of a long path, the end tells more.
+            let letters: Vec<char> = heading.chars().collect();
+            let start = letters.len().saturating_sub((COLUMN / LETTER) as usize);
+            write_text(&mut sheet, [left(column) as u32, GAP], &letters[start..]);
         }
         let mut top = i64::from(HEADING);
         for row in rows.values() {
             imageops::replace(&mut sheet, row, 0, top);
             top += i64::from(row.height() + GAP);
         }
+        imageops::replace(&mut sheet, &legend, 0, top);
         let mut bytes = std::io::Cursor::new(Vec::new());
         sheet
             .write_to(&mut bytes, ImageFormat::Png)
@@ -104,16 +116,40 @@ impl ContactSheet {
     }
 }
 
-/// Writes a column's heading in black, of a long one the end.
-fn write_heading(sheet: &mut RgbImage, left: u32, text: &str) {
-    let letters: Vec<char> = text.chars().collect();
-    let shown = &letters[letters.len().saturating_sub((COLUMN / LETTER) as usize)..];
-    for (index, &letter) in shown.iter().enumerate() {
+/// The colors of the classes with their names, in lines of a width.
+fn legend(classes: &[String], palette: &[[u8; 3]; 256], width: u32) -> RgbImage {
+    let longest = width.saturating_sub(LETTER + 2 * GAP) / LETTER;
+    let mut places = Vec::with_capacity(classes.len());
+    let (mut left, mut line) = (0, 0);
+    for name in classes {
+        let letters: Vec<char> = name.chars().take(longest as usize).collect();
+        // The swatch, the name, and space before the next one.
+        let entry = LETTER + GAP + letters.len() as u32 * LETTER;
+        if left > 0 && left + entry > width {
+            (left, line) = (0, line + 1);
+        }
+        places.push((left, line, letters));
+        left += entry + LETTER;
+    }
+    let mut legend = RgbImage::from_pixel(width, (line + 1) * HEADING, Rgb([255; 3]));
+    for ((left, line, letters), &color) in places.iter().zip(palette) {
+        let top = line * HEADING + GAP;
+        for (x, y) in (0..LETTER * LETTER).map(|index| (index % LETTER, index / LETTER)) {
+            legend.put_pixel(left + x, top + y, Rgb(color));
+        }
+        write_text(&mut legend, [left + LETTER + GAP, top], letters);
+    }
+    legend
+}
+
+/// Writes letters in black from a left and upper edge on.
+fn write_text(sheet: &mut RgbImage, [left, top]: [u32; 2], letters: &[char]) {
+    for (index, &letter) in letters.iter().enumerate() {
         let rows = BASIC_FONTS.get(letter).or(BASIC_FONTS.get('?')).unwrap_or_default();
         let left = left + index as u32 * LETTER;
         for (x, y) in (0..LETTER * LETTER).map(|index| (index % LETTER, index / LETTER)) {
             if rows[(y / 2) as usize] >> (x / 2) & 1 == 1 {
-                sheet.put_pixel(left + x, GAP + y, Rgb([0; 3]));
+                sheet.put_pixel(left + x, top + y, Rgb([0; 3]));
             }
         }
     }
@@ -179,7 +215,9 @@ mod tests {
         check_path(&path).unwrap();
         sheet.write(&path).unwrap();
         let sheet = image::open(&path).unwrap().into_rgb8();
-        assert_eq!(sheet.dimensions(), (4 * COLUMN + 3 * GAP, HEADING + 2 * COLUMN));
+        // The classes and their colors take two lines.
+        let legend = HEADING + 2 * COLUMN + GAP;
+        assert_eq!(sheet.dimensions(), (4 * COLUMN + 3 * GAP, legend + 2 * HEADING));
         // The last letter of both bundles, at the right end of the first one's column.
         let [last, only] = [left(2) as u32 + COLUMN - LETTER, left(3) as u32];
         let letter = |x| image::imageops::crop_imm(&sheet, x, 0, LETTER, HEADING).to_image();
@@ -187,6 +225,11 @@ mod tests {
             letter(last) == letter(only) && letter(only).pixels().any(|pixel| pixel.0 == [0; 3])
         );
         let palette = ClassTable::cityscapes().palette();
+        let swatch = |x, line| sheet.get_pixel(x + 5, legend + line * HEADING + GAP + 5).0;
+        // After `road` and the space behind it, `sidewalk`.
+        let second = LETTER + GAP + 4 * LETTER + LETTER;
+        assert_eq!([swatch(0, 0), swatch(second, 0)], [palette[0], palette[1]]);
+        assert!(palette[2..19].contains(&swatch(0, 1)));
         for column in 1..4 {
             assert_eq!(
                 sheet.get_pixel(left(column) as u32, HEADING + 5).0,

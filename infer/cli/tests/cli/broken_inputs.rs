@@ -156,7 +156,7 @@ fn broken_data_sets_have_status_1_and_no_score() {
         (
             "an unknown id",
             |dir| dir.labels("in/labels/a.png", 32, 32, 11),
-            &["labels/a.png: the ids 11 (1 pixel, first at row 1, column 3)", "`11 ignore`"],
+            &["labels/a.png: the id 11 (1 pixel, first at row 1, column 3)", "`11 ignore`"],
         ),
         (
             "a colored label",

@@ -163,7 +163,7 @@ fn ids_become_train_ids_and_unknown_ones_are_errors_in_strict_datasets() {
     assert_eq!(map(Dataset::Voc, vec![0, 20, 255]), Ok(vec![0, 20, IGNORE_INDEX]));
     let message = map(Dataset::Camvid, vec![0, 1, 2, 12]).unwrap_err();
     assert!(
-        message.starts_with("x.png: the ids 12 (1 pixel, first at row 1, column 1) are neither"),
+        message.starts_with("x.png: the id 12 (1 pixel, first at row 1, column 1) is neither"),
         "{message}"
     );
     assert!(message.contains("not the label files of CamVid"), "{message}");

@@ -89,11 +89,15 @@ impl MaskError {
     pub fn fact(&self) -> String {
         match self {
             Self::Ids { path, ids, .. } => format!("{}: {}", path.display(), unknown_ids(ids)),
-            Self::Colors { path, colors, .. } => format!(
-                "{}: the colors {} are neither those of classes nor ignored",
-                path.display(),
-                counted_colors(colors)
-            ),
+            Self::Colors { path, colors, .. } => {
+                let (noun, neither) = if colors.len() == 1 {
+                    ("color", "is neither that of a class")
+                } else {
+                    ("colors", "are neither those of classes")
+                };
+                let colors = counted_colors(colors);
+                format!("{}: the {noun} {colors} {neither} nor ignored", path.display())
+            }
             Self::NoColors { path, colors, origin } => format!(
                 "{} holds the colors {}, and {origin} gives no class a color",
                 path.display(),
@@ -274,7 +278,8 @@ const NAMED: usize = 8;
 pub(crate) const NAMED_WIDE: usize = 16;
 
 fn unknown_ids(ids: &[UnknownId]) -> String {
-    let mut text = String::from("the ids ");
+    let one = ids.len() == 1;
+    let mut text = String::from(if one { "the id " } else { "the ids " });
     let is_wide = ids.iter().any(|unknown| unknown.id > u32::from(u8::MAX));
     let named = if is_wide { NAMED_WIDE } else { ids.len() };
     for (index, unknown) in ids.iter().take(named).enumerate() {
@@ -288,7 +293,8 @@ fn unknown_ids(ids: &[UnknownId]) -> String {
         let last = ids.last().map_or(0, |unknown| unknown.id);
         let _ = write!(text, " and {} more up to {last}", ids.len() - named);
     }
-    format!("{text} are neither classes nor ignored")
+    let neither = if one { "is neither a class nor" } else { "are neither classes nor" };
+    format!("{text} {neither} ignored")
 }
 
 fn counted_colors(colors: &[([u8; 3], u64)]) -> String {

@@ -49,6 +49,23 @@ const LABEL: [&str; 17] = [
     "target",
 ];
 
+/// Names of columns that tell splits apart.
+const SPLIT: [&str; 13] = [
+    "fold",
+    "istest",
+    "istrain",
+    "istraining",
+    "isval",
+    "isvalid",
+    "isvalidation",
+    "partition",
+    "phase",
+    "set",
+    "split",
+    "splits",
+    "subset",
+];
+
 /// Columns of a table, as its first line names them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TableHeader {
@@ -57,6 +74,8 @@ pub(super) struct TableHeader {
     columns: usize,
     image: usize,
     label: Option<usize>,
+    /// Column that tells splits apart, with its name.
+    split: Option<(usize, String)>,
 }
 
 impl TableHeader {
@@ -86,7 +105,20 @@ impl TableHeader {
             columns: cells.len(),
             image,
             label: label.filter(|label| *label != image),
+            split: position(&SPLIT)
+                .map(|split| (split, cells[split].to_string_lossy().into_owned())),
         })
+    }
+
+    /// The split that a line belongs to, if the table says.
+    pub(super) fn split(&self, line: &[u8]) -> Option<OsString> {
+        let (split, _) = self.split.as_ref()?;
+        cells(line, self.delimiter).into_iter().nth(*split)
+    }
+
+    /// Name of the column that tells splits apart.
+    pub(super) fn split_name(self) -> Option<String> {
+        self.split.map(|(_, name)| name)
     }
 
     /// Image and label of a line.
@@ -156,7 +188,7 @@ mod tests {
         for text in [
             "image,label\n\"a,b.jpg\",m/a.png\nc.jpg,\n",
             "\u{feff}Image_Path;Mask\r\na,b.jpg;m/a.png\r\nc.jpg;\r\n",
-            "mask\tsplit\timage\nm/a.png\ttrain\ta,b.jpg\n\ttest\tc.jpg\n",
+            "mask\tsplit\timage\nm/a.png\ttrain\ta,b.jpg\n\ttrain\tc.jpg\n",
             "# made by hand\n,filename, mask path\n0,\"a,b.jpg\", m/a.png\n1, c.jpg ,\n",
         ] {
             assert_eq!(pairs(text), expected, "{text}");
@@ -172,5 +204,16 @@ mod tests {
         let text = error("image,label\na.jpg,b.png,c.png").to_string();
         assert!(text.starts_with("line 2 has 3 columns, and the first line names 2"), "{text}");
         assert!(error("label,image\na.png,").to_string().contains("line 2 names no image"));
+        for (column, values) in [("split", ["train", "val"]), ("is_train", ["0", "1"])] {
+            let text = format!(
+                "image,{column}\na.jpg,{}\nb.jpg,{}\nc.jpg,{}\n",
+                values[0], values[1], values[1]
+            );
+            let expected = format!(
+                "`{column}` tells several splits apart: {} (1 row), {} (2 rows)",
+                values[0], values[1]
+            );
+            assert!(error(&text).to_string().contains(&expected), "{}", error(&text));
+        }
     }
 }

@@ -96,7 +96,7 @@ fn wide_ids_get_new_ones_and_the_way_is_named() {
     assert!(error.contains("the id 7 (1 pixel in 1 mask) of the masks has no new id"), "{error}");
     fixture.text("ids.txt", "* 9\n");
     let error = fixture.refusal("set", &with);
-    assert!(error.contains("the ids 9 (4 pixels, first"), "{error}");
+    assert!(error.contains("the id 9 (4 pixels, first"), "{error}");
 }
 
 #[test]
