@@ -132,7 +132,11 @@ pub(super) fn unclear_scale(
              -0.6931, or --scores logits for a half of 0",
         ),
         ScoreKind::Logits
-            if !one && least >= -ROUNDING && add_up_to_one(scores, |score| (-score).exp()) =>
+            if !one
+                && least >= -ROUNDING
+                // A one and zeros times a number add up, too.
+                && all().any(|score| (0.05..3.0).contains(&score))
+                && add_up_to_one(scores, |score| (-score).exp()) =>
         {
             unclear(
                 "the scores are negative logarithms of probabilities, of which the highest is that of the least probable class"

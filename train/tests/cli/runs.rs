@@ -196,11 +196,8 @@ fn images_of_a_few_pixels_train_are_scored_and_calibrate() {
         let mask = image::GrayImage::from_pixel(side, side, image::Luma([1]));
         mask.save(fixture.path(&format!("data/labels/{name}.png"))).unwrap();
     }
-    std::fs::write(
-        fixture.path("data/list.txt"),
-        "images/a.png\nimages/b.png\nimages/c.png\n",
-    )
-    .unwrap();
+    std::fs::write(fixture.path("data/list.txt"), "images/a.png\nimages/b.png\nimages/c.png\n")
+        .unwrap();
     let settings = ["mode=supervised", "steps=2", "warmup_steps=0", "validation=list.txt"];
     let calibrated = ["calibration_images=3", "window="];
     let settings = [&settings[..], &calibrated].concat();
