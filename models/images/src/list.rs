@@ -153,7 +153,7 @@ pub fn parse(bytes: &[u8], objects: bool, root: &Path) -> Result<Vec<ListLine>, 
         })
         .collect::<Result<_, _>>()?;
     if splits.len() > 1
-        && let Some(column) = header.and_then(|header| header.split_name())
+        && let Some(column) = header.and_then(TableHeader::split_name)
     {
         let counted = |(value, count): (&OsString, &usize)| {
             let rows = if *count == 1 { "row" } else { "rows" };
