@@ -40,7 +40,7 @@ const FRAGMENTED: u64 = 4;
 const FRAGMENTED_AT_MOST: u64 = 192 << 20;
 /// Memory that free blocks take beside the peak of a few steps, once many have been taken. From peaks on images of 0.3
 /// megapixels.
-const BETWEEN_STEPS: u64 = 64 << 20;
+const BETWEEN_STEPS: u64 = 48 << 20;
 
 /// Runs the rehearsal of a phase; `memory` becomes the peak that is to be expected of the phase, if that is higher.
 fn rehearse(

@@ -193,7 +193,7 @@ fn images_of_a_few_pixels_train_are_scored_and_calibrate() {
     for (name, side) in [("a", 1), ("b", 8)] {
         let image = image::RgbImage::from_pixel(side, side, image::Rgb([90; 3]));
         image.save(fixture.path(&format!("data/images/{name}.png"))).unwrap();
-        let mask = image::GrayImage::from_pixel(side, side, image::Luma([1]));
+        let mask = image::GrayImage::from_pixel(side, side, image::Luma([8]));
         mask.save(fixture.path(&format!("data/labels/{name}.png"))).unwrap();
     }
     std::fs::write(fixture.path("data/list.txt"), "images/a.png\nimages/b.png\nimages/c.png\n")
