@@ -202,7 +202,7 @@ impl Net {
         wanted: &[NodeId],
     ) -> Result<Vec<Tensor>> {
         let known = match self.cache {
-            Some(_) => self.outputs_of_frozen(images, wanted)?,
+            Some(_) => self.outputs_of_frozen(images, wanted, self.cache.as_ref())?,
             None => FrozenOutputs::new(),
         };
         self.forward_from(images, known, mode, wanted)
@@ -221,12 +221,22 @@ impl Net {
 
     /// Returns the outputs of frozen nodes that others read for images u8 `[N, H, W, 3]`.
     pub fn frozen_outputs(&self, images: &Tensor) -> Result<FrozenOutputs> {
-        self.outputs_of_frozen(images, &[])
+        self.outputs_of_frozen(images, &[], self.cache.as_ref())
     }
 
-    /// Returns outputs of frozen nodes that are read by others or wanted, from the cache if there
-    /// is one.
-    fn outputs_of_frozen(&self, images: &Tensor, wanted: &[NodeId]) -> Result<FrozenOutputs> {
+    /// Like [`Net::frozen_outputs`], for images that never come again: nothing is kept of them.
+    pub fn new_frozen_outputs(&self, images: &Tensor) -> Result<FrozenOutputs> {
+        self.outputs_of_frozen(images, &[], None)
+    }
+
+    /// Returns outputs of frozen nodes that are read by others or wanted, from a cache if one is
+    /// given.
+    fn outputs_of_frozen(
+        &self,
+        images: &Tensor,
+        wanted: &[NodeId],
+        cache: Option<&FeatureCache>,
+    ) -> Result<FrozenOutputs> {
         let frozen = |id: NodeId| self.is_frozen(&self.graph.node(id).name);
         let read = self.graph.nodes().iter().filter(|node| !self.is_frozen(&node.name));
         let ends: BTreeSet<NodeId> = read
@@ -235,7 +245,7 @@ impl Net {
             .filter(|&id| frozen(id))
             .collect();
         let ends: Vec<NodeId> = ends.into_iter().collect();
-        let Some(cache) = &self.cache else {
+        let Some(cache) = cache else {
             let _guard = tch::no_grad_guard();
             let found =
                 self.run(images, ForwardMode::Eval, &ends, FrozenOutputs::new(), |_, _| Ok(()))?;

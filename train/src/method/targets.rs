@@ -64,10 +64,14 @@ impl Learner<'_> {
         };
         let mixed = self.mix_unlabeled(unlabeled, number)?;
         let images = Tensor::f_cat(&[&labeled, &mixed.images], 0)?;
+        let student = &self.student;
         let frozen = match &mixed.frozen {
-            Some(mixed) => {
-                Some(net::concat_outputs(&self.student.frozen_outputs(&labeled)?, mixed)?)
-            }
+            Some(mixed) => Some(net::concat_outputs(&student.frozen_outputs(&labeled)?, mixed)?),
+            // Mixed images never come again: kept, their outputs would fill the folder.
+            None if student.has_cache() => Some(net::concat_outputs(
+                &student.frozen_outputs(&labeled)?,
+                &student.new_frozen_outputs(&mixed.images)?,
+            )?),
             None => None,
         };
         let mixed = self.teacher_entropy_of_mixed(mixed, &images, number)?;

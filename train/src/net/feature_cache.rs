@@ -201,6 +201,22 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_kept_of_images_that_never_come_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let net = net(1).with_feature_cache(folder.path(), 1_000_000).unwrap();
+        let [new, kept] =
+            [net.new_frozen_outputs(&images(&[3])), net.frozen_outputs(&images(&[3]))];
+        let (new, kept) = (new.unwrap(), kept.unwrap());
+        assert_eq!(entries(folder.path()), 1);
+        assert!(new.keys().eq(kept.keys()));
+        for (new, kept) in new.values().zip(kept.values()) {
+            assert!((new - kept).abs().max().double_value(&[]) < 1e-2);
+        }
+        net.new_frozen_outputs(&images(&[5])).unwrap();
+        assert_eq!(entries(folder.path()), 1);
+    }
+
+    #[test]
     fn a_full_folder_takes_nothing_more_and_values_stay_the_same() {
         let [roomy, full] = [1_000_000, 500].map(|limit| {
             let folder = tempfile::tempdir().unwrap();

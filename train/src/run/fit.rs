@@ -175,7 +175,9 @@ fn with_feature_cache<'a>(
         return Ok(learner);
     }
     let come_again = crops_per_image > 0;
-    let fit = census.labeled.sizes.iter().all(|&size| crop.holds(size));
+    let lists = [Some(&census.labeled), census.unlabeled.as_ref()];
+    let mut sizes = lists.into_iter().flatten().flat_map(|facts| &facts.sizes);
+    let fit = sizes.all(|&size| crop.holds(size));
     let changes = [
         (!come_again && scale != [1.0, 1.0], "`scale` is not [1.0, 1.0]"),
         (!come_again && !fit, "images are larger than `crop`"),

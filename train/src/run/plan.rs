@@ -85,7 +85,11 @@ pub fn measure_cost(learner: &Learner, images: &PlannedImages) -> Result<RunCost
     } else {
         time_steps(&mut trial, builder, caches, schedule.warmup)?.again
     };
-    let views = if config.flip { 2 } else { 1 };
+    let views = match config.crops_per_image {
+        0 if config.flip => 2,
+        0 => 1,
+        crops => crops,
+    };
     let features = views as f64
         * (lists.labeled.count() + lists.unlabeled.as_ref().map_or(0, |images| images.count()))
             as f64

@@ -1,4 +1,4 @@
-//! What the names of masks have besides those of their images: `a_mask.png` for `a.jpg`.
+//! Parts that the names of masks add to those of their images: `a_mask.png` for `a.jpg`.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! What may be the reason for a label map of another size than its image, and the way out.
+//! Reasons for a label map of another size than its image, and the ways out.
 
 /// Largest whole number of times that one size is looked for in the other.
 const TIMES: usize = 32;
