@@ -30,10 +30,9 @@ pub struct LabeledByTeacher {
 }
 
 impl TeacherLabels {
-    /// Opens or makes a folder for labels of one teacher, known by a digest.
-    pub fn open(folder: &Path, teacher: &str) -> Result<Self> {
-        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-        Ok(Self { folder: folder.to_owned(), teacher: teacher.into() })
+    /// Labels of one teacher, known by a digest, in a folder that is made with the first of them.
+    pub fn new(folder: &Path, teacher: &str) -> Self {
+        Self { folder: folder.to_owned(), teacher: teacher.into() }
     }
 
     /// Says whether an image has been labeled.
@@ -67,6 +66,7 @@ impl TeacherLabels {
         let (width, height) = image.dimensions();
         let maps = LabelImage::from_raw(width, height, bytes)
             .context("the teacher gave another number of labels than the image has pixels")?;
+        std::fs::create_dir_all(&self.folder).with_context(|| self.folder.display().to_string())?;
         let mut png = Cursor::new(Vec::new());
         maps.write_to(&mut png, ImageFormat::Png)?;
         Ok(atomic::write(&self.path(image), png.get_ref())?)
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn labels_come_back_for_the_same_pixels_and_teacher_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let labels = TeacherLabels::open(folder.path(), "a").unwrap();
+        let labels = TeacherLabels::new(&folder.path().join("labels"), "a");
         let image = RgbImage::from_fn(5, 3, |x, y| image::Rgb([x as u8, y as u8, 7]));
         let found = LabeledByTeacher {
             labels: (0..15).map(|index| if index == 4 { 255 } else { index }).collect(),
@@ -104,8 +104,13 @@ mod tests {
         assert!(!labels.has(&other));
         let turned = RgbImage::from_raw(3, 5, image.as_raw().clone()).unwrap();
         assert!(!labels.has(&turned));
-        assert!(!TeacherLabels::open(folder.path(), "b").unwrap().has(&image));
-        let file = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+        assert!(!TeacherLabels::new(&folder.path().join("labels"), "b").has(&image));
+        let file = std::fs::read_dir(folder.path().join("labels"))
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap()
+            .path();
         std::fs::write(&file, b"odd").unwrap();
         let error = labels.read(&image).unwrap_err().to_string();
         assert!(error.contains("delete the file") && error.contains(".png"), "{error}");

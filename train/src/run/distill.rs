@@ -71,7 +71,7 @@ impl FinishedTeacher {
             .with_context(|| format!("`teacher`: {}", checkpoint.display()))?
             .interruptible(interrupt);
         let description = format!("{} of {}", header.arch.preset(), checkpoint.display());
-        let labels = TeacherLabels::open(labels, &format!("{digest} {window:?}"))?;
+        let labels = TeacherLabels::new(labels, &format!("{digest} {window:?}"));
         Ok(Self { net, protocol, description, labels: Arc::new(labels) })
     }
 

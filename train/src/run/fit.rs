@@ -175,7 +175,9 @@ fn with_feature_cache<'a>(
         return Ok(learner);
     }
     let come_again = crops_per_image > 0;
-    let lists = [Some(&census.labeled), census.unlabeled.as_ref()];
+    let unlabeled =
+        census.unlabeled.as_ref().filter(|_| learner.config.mode != TrainingMode::Supervised);
+    let lists = [Some(&census.labeled), unlabeled];
     let mut sizes = lists.into_iter().flatten().flat_map(|facts| &facts.sizes);
     let fit = sizes.all(|&size| crop.holds(size));
     let changes = [
@@ -187,9 +189,13 @@ fn with_feature_cache<'a>(
         changes.iter().filter(|(changes, _)| *changes).map(|&(_, why)| why).collect();
     if !changes.is_empty() {
         eprintln!(
-            "note: every crop runs through the frozen encoder, as no crop comes twice: {}; \
-             `crops_per_image` makes them come again",
-            changes.join(", ")
+            "note: every crop runs through the frozen encoder, as no crop comes twice: {}{}",
+            changes.join(", "),
+            if learner.config.labeled_photometric {
+                ""
+            } else {
+                "; `crops_per_image` makes them come again"
+            }
         );
         return Ok(learner);
     }
