@@ -37,6 +37,17 @@ impl Class {
         let name = file::written_name(&id.to_string(), &self.name);
         format!("{id} {name} {red} {green} {blue}\n")
     }
+
+    /// True for the class of what no other class is, named [`background`](is_named_background) or
+    /// [`void`](means_void).
+    pub fn is_background(&self) -> bool {
+        is_named_background(&self.name) || means_void(&self.name)
+    }
+}
+
+/// True for the name `background` in any case, and for LabelMe's `_background_`.
+pub fn is_named_background(name: &str) -> bool {
+    name.to_lowercase().trim_matches('_') == "background"
 }
 
 /// The classes of a data set.
