@@ -8,6 +8,7 @@ mod file_kind;
 mod geometry;
 mod known_config;
 mod known_geometry;
+mod last_operation;
 mod meaning;
 mod notes;
 mod other_outputs;
@@ -153,7 +154,7 @@ pub fn write_bundle(
     let opened = ExternalModel::open(path, &EngineConfig::default())
         .map_err(|error| file_kind::with_way(error, &bytes))?;
     let InspectedModel { model, mut file, cases, remarks } =
-        inspect(path, opened, notes::yolo_task(&bytes).as_deref(), options)?;
+        inspect(path, &bytes, opened, options)?;
     file.sha256 = digest::sha256_bytes(&bytes);
     file.weights = external.names();
     let mut manifest = Manifest {
@@ -196,8 +197,8 @@ pub fn write_bundle(
 /// Describes a file by what it declares and by trials. Its digests are left open.
 fn inspect(
     path: &Path,
+    bytes: &[u8],
     external: ExternalModel,
-    task: Option<&str>,
     options: &ImportOptions,
 ) -> Result<InspectedModel, ImportError> {
     let (inputs, outputs) = (external.inputs(), external.outputs());
@@ -222,6 +223,7 @@ fn inspect(
     let element = formats.first().map_or(InputElement::Float32, |format| format.element);
     let options = &completed(options, &known, element, &mut remarks)?;
 
+    let task = notes::yolo_task(bytes);
     let mut runner: Option<Runner> = None;
     let mut external = Some(external);
     let mut failure: Option<ImportError> = None;
@@ -236,7 +238,8 @@ fn inspect(
             (None, None) => break,
         };
         let mut candidate = Candidate::new(runner, format, options, &outputs);
-        candidate.task = task;
+        candidate.task = task.as_deref();
+        candidate.bytes = bytes;
         if doubtful {
             let runs = matches!(failure, Some(ImportError::Trial { .. }))
                 && candidate.try_size(sizes::any_size(&candidate, options)).is_ok();
@@ -481,7 +484,9 @@ impl Meaning {
         };
         let scores: Vec<Tensor> = all().map(|trial| planes(trial.output.clone())).collect();
         let far = candidate.exaggerated(colors.size).map(planes);
-        let mut kind = options.scores.unwrap_or_else(|| meaning::score_kind(&scores, far.as_ref()));
+        let between_ones = candidate.lies_between_ones();
+        let found = || meaning::score_kind(&scores, far.as_ref(), between_ones);
+        let mut kind = options.scores.unwrap_or_else(found);
         let unclear = meaning::unclear_scale(&scores, far.as_ref(), kind);
         if let Some(UnclearScale { found, .. }) =
             unclear.as_ref().filter(|_| options.scores.is_none() && options.threshold.is_some())
