@@ -16,7 +16,6 @@ use protoseg_infer::segmenter::Tiler;
 use protoseg_models::bundle::Manifest;
 use protoseg_models::errors::error_chain;
 use protoseg_models::metrics::Scores;
-use protoseg_models::window::Tiling;
 use serde::Serialize;
 
 use super::contact_sheet::{self, ContactSheet};
@@ -203,7 +202,7 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
         }
         summaries.push(EvalSummary {
             data: arguments.data.describe(),
-            protocol: Tiling::from(pipeline.segmenter().window()).to_string(),
+            protocol: pipeline.segmenter().protocol(),
             images: set.count() - report.failed.len(),
             broken: listed - set.count() + report.failed.len(),
             unreadable_folders: scan.unreadable.len(),
