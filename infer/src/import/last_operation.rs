@@ -31,19 +31,19 @@ const BETWEEN_ONES: [&str; 5] = ["Cos", "Erf", "Sin", "Softsign", "Tanh"];
 // The parts of `onnx.proto` that tell what a node does; everything else is skipped.
 
 #[derive(Clone, PartialEq, Message)]
-struct ModelProto {
+struct TracedModel {
     #[prost(message, optional, tag = "7")]
-    graph: Option<GraphProto>,
+    graph: Option<TracedGraph>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct GraphProto {
+struct TracedGraph {
     #[prost(message, repeated, tag = "1")]
-    node: Vec<NodeProto>,
+    node: Vec<TracedNode>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct NodeProto {
+struct TracedNode {
     #[prost(string, repeated, tag = "1")]
     input: Vec<String>,
     #[prost(string, repeated, tag = "2")]
@@ -55,8 +55,8 @@ struct NodeProto {
 /// True where an output of an ONNX file comes from an operation such as a hyperbolic tangent, whose
 /// values lie between -1 and 1; false too where the bytes do not tell.
 pub(super) fn lies_between_ones(bytes: &[u8], output: &str) -> bool {
-    let graph = ModelProto::decode(bytes).ok().and_then(|model| model.graph).unwrap_or_default();
-    let mut makers: BTreeMap<&str, &NodeProto> = BTreeMap::new();
+    let graph = TracedModel::decode(bytes).ok().and_then(|model| model.graph).unwrap_or_default();
+    let mut makers: BTreeMap<&str, &TracedNode> = BTreeMap::new();
     for node in &graph.node {
         makers.extend(node.output.iter().map(|name| (name.as_str(), node)));
     }
@@ -81,13 +81,13 @@ mod tests {
     use super::*;
 
     fn file(nodes: &[(&str, &str, &str)]) -> Vec<u8> {
-        let node = |&(operation, input, output): &(&str, &str, &str)| NodeProto {
+        let node = |&(operation, input, output): &(&str, &str, &str)| TracedNode {
             input: vec![input.to_owned(), "weights".to_owned()],
             output: vec![output.to_owned()],
             op_type: Some(operation.to_owned()),
         };
-        let graph = GraphProto { node: nodes.iter().map(node).collect() };
-        ModelProto { graph: Some(graph) }.encode_to_vec()
+        let graph = TracedGraph { node: nodes.iter().map(node).collect() };
+        TracedModel { graph: Some(graph) }.encode_to_vec()
     }
 
     #[test]

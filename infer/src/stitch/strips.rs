@@ -30,14 +30,14 @@ pub(crate) struct StripStitcher {
     /// Number of windows that were added.
     added: usize,
     /// Of all rows of windows, and of the last where it is run beside the one above.
-    strips: [Strip; 2],
+    strips: [HeldColumns; 2],
     /// Sums for the next row of windows, and those for the last where it is run beside.
-    carried: [Strip; 2],
+    carried: [HeldColumns; 2],
 }
 
 /// Columns of the frame that are held.
 #[derive(Debug)]
-struct Strip {
+struct HeldColumns {
     map: LogitMap,
     columns: Range<usize>,
 }
@@ -71,7 +71,7 @@ impl StripStitcher {
         let [carried, beside] = [plan.carried_height(), plan.beside_height()];
         let beside_strip = if beside == 0 { [1, 1] } else { [rows + 1, widest] };
         let strip = |[height, width]: [usize; 2]| {
-            Some(Strip { map: zeros(classes, height.max(1), width)?, columns: 0..0 })
+            Some(HeldColumns { map: zeros(classes, height.max(1), width)?, columns: 0..0 })
         };
         let strips = [strip([rows + 1, widest])?, strip(beside_strip)?];
         let carried = [strip([carried, width])?, strip([beside, plan.beside_width(&order)])?];
@@ -126,7 +126,7 @@ impl StripStitcher {
     }
 }
 
-impl Strip {
+impl HeldColumns {
     /// Drops the columns before one.
     fn drop_before(&mut self, column: usize) {
         let gone = column.min(self.columns.end).saturating_sub(self.columns.start);
