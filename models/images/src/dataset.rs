@@ -115,6 +115,9 @@ pub enum DatasetError {
     /// A missing label, and what lies in its place.
     #[error("{} is missing, though {} refers to it{hint}", path.display(), list.display())]
     MissingLabel { path: PathBuf, list: PathBuf, hint: String },
+    /// A missing data set.
+    #[error("the folder {} of the data set is not there", .0.display())]
+    NoFolder(PathBuf),
     /// A missing class file.
     #[error("{} is missing: write a line `id name` for each class{hint}", path.display())]
     NoClasses { path: PathBuf, hint: String },
