@@ -355,7 +355,7 @@ impl OutputFormats {
                 }
                 OutputFormat::Color => files.push((path, map.color_png(classes)?)),
                 OutputFormat::Overlay => {
-                    files.push((path, map.overlay_png(image, classes, self.overlay_background)?))
+                    files.push((path, map.overlay_png(image, classes, self.overlay_background)?));
                 }
                 OutputFormat::Confidence => {
                     files.push((path, map.gray_png(confidence.as_ref().with_context(no_logits)?)?));

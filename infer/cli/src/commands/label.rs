@@ -214,14 +214,8 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
         }
     }
     arguments.print(&summary)?;
-    if report.interrupted {
-        return Ok(CommandOutcome::ExitCode(signals.status()));
-    }
-    Ok(arguments.accept_failed.outcome(InputCounts {
-        labeled: labeled + kept,
-        failed_images: summary.failed.len() - scan.unreadable.len(),
-        unreadable_folders: scan.unreadable.len(),
-    }))
+    let status = report.interrupted.then(|| signals.status());
+    Ok(arguments.outcome(status, &summary, scan.unreadable.len()))
 }
 
 /// Warns where pseudo-labels were asked for and no pixel is sure enough, and where images tell no place
@@ -240,6 +234,25 @@ fn warn_of_results(formats: &OutputFormats, record: &ResultRecorder<'_>, images:
 }
 
 impl LabelArgs {
+    /// The outcome of a run, which a signal with a status may have ended.
+    fn outcome(
+        &self,
+        status: Option<u8>,
+        summary: &LabelSummary,
+        unreadable_folders: usize,
+    ) -> CommandOutcome {
+        status.map_or_else(
+            || {
+                self.accept_failed.outcome(InputCounts {
+                    labeled: summary.labeled + summary.kept,
+                    failed_images: summary.failed.len() - unreadable_folders,
+                    unreadable_folders,
+                })
+            },
+            CommandOutcome::ExitCode,
+        )
+    }
+
     fn print(&self, summary: &LabelSummary) -> anyhow::Result<()> {
         if self.json {
             return print_json(summary);
