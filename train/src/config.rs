@@ -171,6 +171,10 @@ pub struct Config {
     /// OHEM keeps at least this share of the labeled pixels.
     #[schemars(range(min = 0, max = 1))]
     pub ohem_kept: f64,
+    /// Weight of a soft Dice loss (Milletari et al., 2016) that is added to `criterion` on labeled pixels: rare classes and thin
+    /// things count as much as common ones. 0 leaves it out.
+    #[schemars(range(min = 0, max = 100))]
+    pub dice_weight: f64,
     /// Weights of the classes in the loss.
     pub class_weights: ClassWeights,
     /// Label of the padding where a crop is larger than the image.
@@ -385,6 +389,7 @@ impl Default for Config {
             criterion: SupervisedLoss::CrossEntropy,
             ohem_threshold: 0.7,
             ohem_kept: 0.19,
+            dice_weight: 0.0,
             class_weights: ClassWeights::None,
             pad_label: PadLabel::Ignore,
 

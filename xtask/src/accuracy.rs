@@ -13,12 +13,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::run;
+use crate::{demo, run};
 
 const MODES: [&str; 3] = ["supervised", "mean-teacher", "prototype"];
 const SEEDS: [u64; 3] = [0, 1, 2];
-/// Datasets, each with the settings `benches/accuracy/NAME.toml`.
-const SETS: [&str; 4] = ["camvid", "synthetic", "nuclei", "nuclei-vit"];
+/// Datasets, each with the settings `benches/accuracy/NAME.toml`; `cells` is the demo.
+const SETS: [&str; 5] = ["camvid", "synthetic", "cells", "nuclei", "nuclei-vit"];
 const RESULTS: &str = "benches/results/accuracy.jsonl";
 /// Marks around the table in docs/src/results.md.
 const MARKS: [&str; 2] = ["<!-- accuracy: begin -->\n", "<!-- accuracy: end -->"];
@@ -53,6 +53,7 @@ pub(crate) fn prove(root: &Path, names: &[String]) -> Result<()> {
         let data = match *name {
             "camvid" => Some(half_camvid(root)?),
             "synthetic" => None,
+            "cells" => Some(cells(root)?),
             _ => Some(utf8(data_folder(root, "nuclei")?)?),
         };
         for (seed, mode) in
@@ -104,6 +105,13 @@ fn half_camvid(root: &Path) -> Result<String> {
     utf8(half)
 }
 
+/// Draws the data of the demo, and returns its folder.
+fn cells(root: &Path) -> Result<String> {
+    let folder = utf8(root.join("runs/accuracy-cells"))?;
+    run::execute(run::program(root, "protoseg")?.args(demo::CELLS).arg(&folder))?;
+    Ok(folder)
+}
+
 fn utf8(path: PathBuf) -> Result<String> {
     path.into_os_string().into_string().ok().context("the path of the data is not UTF-8")
 }
@@ -112,7 +120,11 @@ fn utf8(path: PathBuf) -> Result<String> {
 fn train(root: &Path, name: &str, mode: &str, seed: u64, data: Option<&str>) -> Result<Value> {
     let out = root.join("runs/accuracy").join(name);
     let mut command = run::program(root, "protoseg-train")?;
-    command.arg(format!("benches/accuracy/{name}.toml")).arg("--out").arg(&out);
+    let config = match name {
+        "cells" => "train/configs/demo.toml".to_owned(),
+        name => format!("benches/accuracy/{name}.toml"),
+    };
+    command.arg(config).arg("--out").arg(&out);
     command.args([
         "--threads",
         "1",

@@ -91,7 +91,7 @@ mod tests {
         let changing = "data labeled unlabeled channels range synthetic_labeled synthetic_unlabeled \
              synthetic_size network auxiliary pretrained pretrained_stem mode steps warmup_steps epochs warmup_epochs \
              batch accumulate crop crops_per_image precision learning_rate learning_rate_for head_multiplier \
-             restart_learning_rate momentum weight_decay criterion ohem_threshold ohem_kept \
+             restart_learning_rate momentum weight_decay criterion ohem_threshold ohem_kept dice_weight \
              class_weights pad_label flip flip_pairs scale photometric labeled_photometric brightness \
              contrast saturation hue grayscale blur fidelity teacher_decay teacher_statistics \
              copy_teacher_each_step precise_bn_batches cutmix cutmix_features unlabeled_weight unlabeled_ramp \
