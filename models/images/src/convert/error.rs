@@ -63,7 +63,9 @@ pub enum ConvertError {
     /// No format known here.
     #[error(
         "{} holds no annotations of a known format; --from names one (cvat, cvat-xml, coco, \
-         label-studio, labelme, supervisely, voc, masks, folder)",
+         label-studio, labelme, supervisely, voc, masks, roboflow, folder). Masks lie in `labels` beside \
+         `images`, under the names of their images (`a.png` or `a_mask.png` for `a.jpg`); masks of one \
+         class each are `masks/a_car.png` or `masks/car/a.png`; --images names another folder of images",
         .0.display()
     )]
     Unknown(PathBuf),
