@@ -463,7 +463,11 @@ fn no_images(root: &Path, path: PathBuf) -> DatasetError {
             let split = split.to_string_lossy();
             format!("; {split}/{} is a split: name `{split}` in place of `all`", images.display())
         }
-        None => "; name the folder of images `images`, and that of label maps `labels`".to_owned(),
+        None => format!(
+            "; name the folder of images `images`, and that of label maps `labels`, or have `protoseg \
+             convert {} --out NEW` make both of label maps beside their images",
+            root.display()
+        ),
     };
     let seen = format!("{}{way}", layout::seen(root));
     DatasetError::NoList { path, root: root.into(), seen }

@@ -141,7 +141,11 @@ pub(crate) fn run(arguments: &ConvertArgs) -> Result<CommandOutcome, CommandErro
         }
     };
     bar.finish_and_clear();
-    let counts = written.map_err(anyhow::Error::from)?;
+    // Nothing is written where the annotations cannot be meant.
+    let counts = match written {
+        Err(error) if !error.is_of_files() => return Err(CommandError::usage(error)),
+        written => written.map_err(anyhow::Error::from)?,
+    };
     print_warnings(counts.notes());
     report_failed(&counts);
     print(format!(

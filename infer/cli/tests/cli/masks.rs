@@ -36,10 +36,10 @@ fn a_score_says_which_classes_it_leaves_out() {
 fn nothing_to_score_and_unknown_ids_give_no_score() {
     let void = dir("10 red\n20 green\n30 blue\n", |_| 255);
     let given = answer(&mut void.command(EVAL));
-    expect("void", &given, 1, &["nothing to score"]);
+    expect("void", &given, 2, &["nothing to score"]);
     let unknown = dir("10 red\n20 green\n30 blue\n", |label| [10, 77, 99][usize::from(label)]);
     let given = answer(&mut unknown.command(EVAL));
-    expect("unknown", &given, 1, &["77 (512 pixels", "99 (512 pixels", "`77,99 ignore`"]);
+    expect("unknown", &given, 2, &["77 (512 pixels", "99 (512 pixels", "`77,99 ignore`"]);
     unknown.edit("in/classes.txt", "10 red\n", "10 red\n77,99 ignore\n");
     let given = answer(&mut unknown.command(EVAL));
     let mean = "mIoU            100.00 over 1 of 3 classes; absent: green, blue\n";

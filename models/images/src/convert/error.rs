@@ -137,6 +137,18 @@ pub enum ConvertError {
     InArchive { folder: PathBuf, archive: PathBuf, fault: Box<Self> },
 }
 
+impl ConvertError {
+    /// Returns true where files cannot be read or written, and false where what they hold, or what was
+    /// asked for, cannot be meant.
+    pub fn is_of_files(&self) -> bool {
+        match self {
+            Self::File(_) | Self::Write(_) | Self::Format(_) => true,
+            Self::InArchive { fault, .. } => fault.is_of_files(),
+            _ => false,
+        }
+    }
+}
+
 /// Masks of which a threshold takes all pixels or none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names of the fields say it")]

@@ -70,14 +70,14 @@ pub(super) fn names_images(source: AnnotationSource<'_>) -> Result<bool, Convert
 }
 
 /// Says which classes are taken from names, where no class file lists them.
-fn classes_note(layers: &[Layer]) -> Option<String> {
+fn classes_note(layers: &[Layer], folder: &Path) -> Option<String> {
     let mut counts: BTreeMap<&str, (usize, &Path)> = BTreeMap::new();
     for layer in layers {
         counts.entry(&layer.class).or_insert((0, &layer.path)).0 += 1;
     }
     let named = |(class, (count, path)): (&&str, &(usize, &Path))| {
         let masks = if *count == 1 { "mask" } else { "masks" };
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let name = path.strip_prefix(folder).unwrap_or(path).display();
         format!("`{class}` ({count} {masks}, such as {name})")
     };
     let named: Vec<String> = counts.iter().take(NAMED).map(named).collect();
@@ -116,7 +116,7 @@ pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertE
                 format!("{count} {masks} named after no image and left out, such as {first}")
             });
             let layers: Vec<Layer> = named.into_iter().flatten().collect();
-            annotations.notes.extend(classes_note(&layers).filter(|_| known.is_empty()));
+            annotations.notes.extend(classes_note(&layers, folder).filter(|_| known.is_empty()));
             layers
         }
     };

@@ -28,8 +28,6 @@ pub(super) struct PairedFolder {
     /// Images without a mask, by their names.
     pub(super) bare: Vec<(String, PathBuf)>,
     pub(super) notes: Vec<String>,
-    /// Files that are masks, whether they have an image or not.
-    pub(super) masks: HashSet<PathBuf>,
     /// True if all masks add one part to the names of images.
     pub(super) has_pattern: bool,
     /// True if masks are those of images by their places, and not by classes.
@@ -174,7 +172,6 @@ impl UnpairedFolder {
             None => Pairing::new(names.clone(), below, classes),
         };
         let mut found = PairedFolder { list, ..PairedFolder::default() };
-        found.masks = masks.iter().cloned().collect();
         found.has_pattern = pairing.pattern().is_some();
         found.notes.extend(pairing.pattern().map(ToString::to_string));
         let mut used: HashSet<PathBuf> = HashSet::new();
@@ -250,10 +247,10 @@ impl PairedFolder {
 fn strays_note(strays: &[&PathBuf], masks: usize) -> Option<String> {
     let named: Vec<String> =
         strays.iter().take(NAMED).map(|path| path.display().to_string()).collect();
-    let have = if strays.len() == 1 { "has" } else { "have" };
+    let (have, are) = if strays.len() == 1 { ("has", "is") } else { ("have", "are") };
     (!strays.is_empty()).then(|| {
         format!(
-            "{} of {masks} files among the masks {have} no image and are left out, such as {}",
+            "{} of {masks} files among the masks {have} no image and {are} left out, such as {}",
             strays.len(),
             named.join(", ")
         )

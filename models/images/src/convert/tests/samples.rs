@@ -190,7 +190,7 @@ fn a_mask_for_each_class_may_lie_apart_from_the_images() {
         "{notes:?}"
     );
     assert_eq!((counts.images, notes.len()), (1, 2));
-    assert!(notes[1].contains("`car` (1 mask, such as a.png)"), "{notes:?}");
+    assert!(notes[1].contains("`car` (1 mask, such as car/a.png)"), "{notes:?}");
     // A label map for each image, apart from the images.
     let fixture = Fixture::new();
     fixture.image("photos/a.jpg", 4, 1);
