@@ -484,8 +484,8 @@ impl Config {
 
     /// Like [`Config::read`], from TOML text.
     pub fn parse(text: &str, settings: &[String]) -> Result<Self> {
-        let mut table: toml::Table =
-            toml::from_str(text).map_err(|error| anyhow!("{}", one_line(&error)))?;
+        let mut table: toml::Table = toml::from_str(text)
+            .map_err(|error| anyhow!("{}{}", one_line(&error), line(&error, text)))?;
         for (old, current) in RENAMED {
             if let Some(value) = table.remove(old)
                 && table.insert(current.to_owned(), value).is_some()
@@ -591,6 +591,16 @@ fn one_line(error: &toml::de::Error) -> String {
         .find_map(|line| line.trim().strip_prefix("in `"))
         .map(|key| format!(" (in `{key})"));
     format!("{}{}", error.message(), key.unwrap_or_default())
+}
+
+/// Names the line of an error in a text; empty if it has no place there.
+fn line(error: &toml::de::Error, text: &str) -> String {
+    let place = error.span().and_then(|span| text.get(..span.start));
+    place.map_or_else(String::new, |before| {
+        let number = before.matches('\n').count() + 1;
+        let line = text.lines().nth(number - 1).unwrap_or_default().trim();
+        format!(" (line {number}: `{line}`)")
+    })
 }
 
 #[cfg(test)]

@@ -119,7 +119,8 @@ pub enum DatasetError {
     MissingLabel { path: PathBuf, list: PathBuf, hint: String },
     /// Images of a folder of which some have no label, with the first that is missing.
     #[error(
-        "{missing} of {images} images in {} have no label map: {} is missing{hint}; `labeled` in place of `all` takes the others (`--split labeled`, `labeled = \"labeled\"`), and in \
+        "{missing} of {images} images in {} have no label map: {} is missing{hint}; `labeled` in place \
+         of `all` takes the others (`--split labeled`, `labeled = \"labeled\"`), and in \
          semi-supervised training `unlabeled = \"unlabeled\"` these; or a list does, with a line \
          such as `{example}` for each image (`--list FILE`, `labeled = \"FILE\"`)",
         folder.display(), label.display()
@@ -132,6 +133,9 @@ pub enum DatasetError {
         hint: String,
         example: String,
     },
+    /// A missing data set.
+    #[error("the folder {} of the data set is not there", .0.display())]
+    NoFolder(PathBuf),
     /// A missing class file.
     #[error("{} is missing: write a line `id name` for each class{hint}", path.display())]
     NoClasses { path: PathBuf, hint: String },

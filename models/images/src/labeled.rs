@@ -304,6 +304,15 @@ impl LabeledDataset {
         }
     }
 
+    /// Returns the paths of the images; none for synthetic scenes.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        let samples = match self {
+            Self::Files { samples, .. } => samples.as_slice(),
+            Self::Synthetic { .. } => &[],
+        };
+        samples.iter().map(|sample| sample.image.as_path())
+    }
+
     /// Reads an image and its ground truth, and checks that they fit.
     pub fn read(&self, index: usize, max_pixels: u64) -> Result<LabeledImage, LabeledImageError> {
         let (_, decode) = self.open(index, max_pixels)?;

@@ -6,7 +6,6 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, ensure};
 use image::RgbImage;
 use ndarray::ArrayView2;
-use protoseg_images::label_census::LabelCensus;
 use protoseg_images::labeled::{LabeledDataset, LabeledImageError};
 use protoseg_infer::check::CheckError;
 use protoseg_infer::evaluate;
@@ -137,13 +136,11 @@ fn check_labels(
         census.labeled() > 0,
         "no pixel of {list} has a class, so there is nothing to score: all count for nothing"
     );
-    let mut remarks = LabelRemarks { warnings: census.void_classes(), ..LabelRemarks::default() };
+    let mut remarks =
+        LabelRemarks { warnings: census.void_classes(), ignored: census.ignored_text() };
     // Other absent classes are named with the mean.
     let absent = census.absent_text(list).filter(|_| census.may_be_of_0_and_255());
     remarks.warnings.extend(absent);
-    if LabelCensus::ignored_by_file(set).is_some() {
-        remarks.ignored = census.ignored_text();
-    }
     for warning in &remarks.warnings {
         print_stderr(format_args!("warning: {warning}"));
     }

@@ -16,6 +16,8 @@ pub(super) const ROBOFLOW_CLASSES: &str = "_classes.csv";
 /// Names of folders that tell splits apart, and no classes.
 const SPLITS: [&str; 9] =
     ["train", "training", "val", "valid", "validation", "test", "testing", "eval", "all"];
+/// Words behind the name of a split for its folder of masks, such as `train_labels`.
+const MASK_FOLDERS: [&str; 6] = ["labels", "label", "masks", "mask", "annotations", "gt"];
 /// Masks that a note names.
 const NAMED: usize = 3;
 
@@ -118,13 +120,19 @@ fn unpaired(source: AnnotationSource<'_>) -> Result<Vec<UnpairedFolder>, Convert
     Ok(vec![UnpairedFolder { list: None, images, masks, root, pattern: Some(pattern) }])
 }
 
-/// Folders of splits, each with folders of images and label maps.
+/// Folders of splits, each with folders of images and label maps in it, or with one of label maps
+/// beside it.
 fn splits(input: &Path) -> Result<Vec<UnpairedFolder>, ConvertError> {
     let mut found = Vec::new();
     for folder in folders(input) {
-        let Some(layout) = FolderLayout::both(&folder) else { continue };
         let split = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let (place, root) = (folder.join(&layout.images), folder.join(&layout.labels));
+        let beside = || {
+            let masks = MASK_FOLDERS.map(|word| folder.with_file_name(format!("{split}_{word}")));
+            Some((folder.clone(), masks.into_iter().find(|masks| masks.is_dir())?))
+        };
+        let inside = FolderLayout::both(&folder)
+            .map(|layout| (folder.join(&layout.images), folder.join(&layout.labels)));
+        let Some((place, root)) = inside.or_else(beside) else { continue };
         let images = files(&place, &[])?.into_iter().filter(|path| is_image_path(path));
         let name = |path: PathBuf| {
             let below = path.strip_prefix(&place).unwrap_or(&path);

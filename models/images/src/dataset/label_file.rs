@@ -57,9 +57,26 @@ pub(super) fn find(path: PathBuf, list: &Path) -> Result<PathBuf, DatasetError> 
         };
         Some(format!("; {} is there, but {reason}; {way}", name.display()))
     });
-    let hint = refused.or_else(|| alike(&path, &names)).or_else(|| without_folder(&path));
+    let hint = refused
+        .or_else(|| train_ids(&path))
+        .or_else(|| alike(&path, &names))
+        .or_else(|| without_folder(&path));
     let hint = hint.unwrap_or_default();
     Err(DatasetError::MissingLabel { path, list: list.into(), hint })
+}
+
+/// Says what to do with a tree of Cityscapes that holds train ids only.
+fn train_ids(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    let found = path.with_file_name(name.replace("_gtFine_labelIds.", "_gtFine_labelTrainIds."));
+    (found != path && found.is_file()).then(|| {
+        format!(
+            "; {} is there, but this kind of data set is read by labelIds: put those of the data set \
+             beside it, or read train ids as the kind `folder`, by a classes.txt of the classes 0 to \
+             18 and a list of two columns, image and label",
+            found.display()
+        )
+    })
 }
 
 /// Says that there is no folder for a label.
@@ -127,6 +144,9 @@ pub(super) fn read_classes(path: &Path) -> Result<ClassFile, DatasetError> {
         }
         alike_classes(root).unwrap_or_default()
     };
+    if let Some(root) = path.parent().filter(|root| *root != Path::new("") && !root.exists()) {
+        return Err(DatasetError::NoFolder(root.into()));
+    }
     if !path.exists() {
         return Err(DatasetError::NoClasses { path: path.into(), hint: hint() });
     }

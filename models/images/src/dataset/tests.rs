@@ -297,6 +297,7 @@ fn tables_are_lists_and_exchanged_columns_are_noticed() {
         "label\timage\nlabels/a.png\timages/a.png\n\timages/b, c.png\n",
         "id,image_path\n7,a.png\n8,\"b, c.png\"\n",
         "images/a.png,\nimages/b, c.png",
+        "\"images/a.png\" \"labels/a.png\"\n\"images/b, c.png\"\t\"labels/b, c.png\"",
     ] {
         assert_eq!(read(text).unwrap(), expected, "{text}");
     }
@@ -308,6 +309,7 @@ fn tables_are_lists_and_exchanged_columns_are_noticed() {
         ("labels/a.png,images/a.png", ["names labels/a.png as the image", "`label,image`"]),
         ("images/a.png,train,labels/a.png", ["more than two columns", "`image,split,label`"]),
         ("images/x.png,labels/a.png", ["images/x.png is missing", "list.csv"]),
+        ("a -1", ["the number -1 where its label map should be", "ImageSets/Segmentation"]),
     ] {
         let message = read(text).unwrap_err().to_string();
         assert!(parts.iter().all(|part| message.contains(part)), "{message}");

@@ -170,7 +170,8 @@ impl MaskError {
             Self::NoColors { .. } => NO_COLORS.to_owned(),
             Self::GrayColors { origin, .. } => format!(
                 "if they are ids, save the masks with one channel (`Image.open(a).convert(\"L\").save(a)`), \
-                 or take the colors out of {origin}; if they are colors, write these on its lines"
+                 or take the colors out of {origin}; if they are colors, write these on its lines, with \
+                 `ignore` where they count for nothing"
             ),
             Self::SharedColor { .. } => "give each its own".to_owned(),
             Self::Palette { origin, .. } => format!(

@@ -36,6 +36,7 @@ fn masks_are_paired_as_in_training() {
         (["images/a.JPG", "images/b.JPG"], ["labels/A.png", "labels/B.tif"]),
         (["img/a.jpg", "img/b.jpg"], ["annotations/a.png", "annotations/b.png"]),
         (["train/images/a.jpg", "val/images/b.jpg"], ["train/masks/a.png", "val/masks/b.png"]),
+        (["train/a.png", "val/b.png"], ["train_labels/a_L.png", "val_labels/b_L.png"]),
         (["images/1_sat.jpg", "images/2_sat.jpg"], ["masks/1_mask.png", "masks/2_mask.png"]),
         (["img_1.jpg", "img_2.jpg"], ["img_1_seg.png", "img_2_seg.png"]),
         (
