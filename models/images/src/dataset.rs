@@ -188,6 +188,20 @@ impl DatasetError {
         }
     }
 
+    /// Says what to do about an image of a list that has no label.
+    fn with_way_out_of_list(self) -> Self {
+        match self {
+            Self::MissingLabel { path, list, hint } => {
+                let hint = format!("{hint}; or take the lines of images without a label map out");
+                Self::MissingLabel { path, list, hint }
+            }
+            Self::Several { first, more, list } => {
+                Self::Several { first: Box::new(first.with_way_out_of_list()), more, list }
+            }
+            other => other,
+        }
+    }
+
     /// Returns what can be done about a label of another size; `None` where the fact says it.
     pub fn way_out(&self) -> Option<String> {
         match self {
@@ -324,7 +338,8 @@ impl Dataset {
         let lines = list::parse(&bytes, objects, root)
             .map_err(|source| DatasetError::List { list: list.into(), source })?;
         let mut reader = ListReader::new(self, root, list)?;
-        let all = collect(lines.iter().map(|line| reader.sample(line, labeled)), list)?;
+        let all = collect(lines.iter().map(|line| reader.sample(line, labeled)), list);
+        let all = all.map_err(DatasetError::with_way_out_of_list)?;
         if all.is_empty() {
             return Err(DatasetError::Empty(list.into()));
         }
