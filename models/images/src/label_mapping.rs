@@ -390,7 +390,7 @@ impl LabelMapping {
         }
         if pixels.iter().all(|[red, green, blue]| red == green && green == blue) {
             let grays: Vec<u8> = pixels.iter().map(|[red, ..]| *red).collect();
-            let counts = (0..=255).zip(count_bytes(&grays).into_iter());
+            let counts = (0..=255).zip(*count_bytes(&grays));
             let values = counts.filter(|(_, pixels)| *pixels > 0).collect();
             return Err(MaskError::GrayColors { path, values, origin });
         }
