@@ -63,7 +63,7 @@ fn palettes_in_another_order_are_refused_and_colors_read() {
     expect(
         "palette",
         &given,
-        1,
+        2,
         &["labels/a.png: index 0 is drawn in 0,0,255, which is `blue`", "classes.txt", "1 of 1"],
     );
     let color = |x, y| Rgb(order[usize::from(indices[(y * 48 + x) as usize])]);
