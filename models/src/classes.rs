@@ -5,6 +5,7 @@
 
 mod builtin;
 mod file;
+mod table;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -98,6 +99,17 @@ pub enum ClassError {
          #rrggbb`, such as `7 road 128 64 128`, with ids and colors from 0 to 255, or `id ignore`"
     )]
     Line(usize, String),
+    /// A malformed row of a table, with the number of its line from 1.
+    #[error(
+        "line {line}: `{text}` is not a row of a class; the columns are those that the first line \
+         names, with ids and colors from 0 to 255 and a name"
+    )]
+    Row {
+        /// Number of the line.
+        line: usize,
+        /// Values of the row.
+        text: String,
+    },
     /// An id above 255, with the number of its line from 1.
     #[error(
         "line {line}: the id {id} is above 255, the largest that a class can have: give the class \

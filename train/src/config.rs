@@ -37,11 +37,12 @@ pub struct Config {
     /// Folder of the data set. Needed by every data set but `synthetic`.
     pub root: Option<PathBuf>,
     /// List file of the labeled images, or a folder of them such as `images/train`, relative to
-    /// `root`, or else to the current folder. For `folder`, `all` stands for all images there. Needed
-    /// by every data set but `synthetic`.
+    /// `root`, or else to the current folder. For `folder`, `all` stands for all images there, and
+    /// `labeled` for those with a label map. Needed by every data set but `synthetic`.
     pub labeled: Option<PathBuf>,
     /// List file of the unlabeled images, or a folder of them, relative to `root`; a second column
-    /// with labels is not read. Needed by the modes `mean-teacher` and `prototype`.
+    /// with labels is not read. For `folder`, `unlabeled` stands for the images without a label map.
+    /// Needed by the modes `mean-teacher` and `prototype`.
     pub unlabeled: Option<PathBuf>,
     /// List file with the labels of the unlabeled images, relative to `root`. They are used only to
     /// log the accuracy of pseudo-labels and to score the teacher on these images; nothing is

@@ -37,6 +37,14 @@ pub fn load_classes(path: &Path) -> Result<ClassList, ClassError> {
     }
     let text = read_class_text(path)?;
     let text = text.as_str();
+    // A table with named columns; other files of this ending are lists of names.
+    if path.extension().is_some_and(|extension| extension == "csv") {
+        match ClassTable::load(path) {
+            Ok(table) => return Ok(ClassList { table, remark: None }),
+            Err(error) if is_fault_of_table(&error) => return Err(error),
+            Err(_) => {}
+        }
+    }
     let in_file = |error: ClassError| ClassError::Table { path: path.into(), source: error.into() };
     let json = |source| ClassError::Json { path: path.into(), source };
     let is_json = path.extension().is_some_and(|extension| extension == "json");
@@ -67,6 +75,12 @@ pub fn load_classes(path: &Path) -> Result<ClassList, ClassError> {
     }
     let list = with_background(classes).map_err(in_file)?;
     Ok(ClassList { remark: list.remark.or(renamed), ..list })
+}
+
+/// True for the faults of a table whose columns are known.
+fn is_fault_of_table(error: &ClassError) -> bool {
+    let ClassError::Table { source, .. } = error else { return false };
+    matches!(**source, ClassError::Row { .. } | ClassError::LargeId { .. })
 }
 
 /// Adds a background as class 0 to a single class.
@@ -212,6 +226,10 @@ mod tests {
             ["road", "open water", "sky"]
         );
         assert_eq!(names("list.json", r#"["a", "b"]"#), ["a", "b"]);
+        let roboflow = "Pixel Value, Class\n0, background\n1, car\n";
+        assert_eq!(names("_classes.csv", roboflow), ["background", "car"]);
+        assert_eq!(names("class_dict.csv", "name,r,g,b\nsky,1,2,3\nsea,3,2,1\n"), ["sky", "sea"]);
+        assert!(load("_classes.csv", "id,name\n0,a\n1,\n").unwrap_err().contains("line 3"));
         // ADE20K has two classes of one name.
         assert_eq!(names("names.txt", "box\nsky\nbox\n"), ["box", "sky", "box 2"]);
         assert_eq!(names("names.txt", "a\na\na 2\na\n"), ["a", "a 3", "a 2", "a 4"]);

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::table::{self, ClassRow};
 use super::{Class, ClassError, ClassTable, IGNORE_INDEX, read_class_text, voc_color};
 
 /// Classes of a data set, with the ids of its label files that count for nothing.
@@ -73,6 +74,9 @@ impl ClassFile {
     /// Where the name is `ignore` or `-`, or ends with the word `ignore`, the id counts for nothing;
     /// there the id may be a list such as `0,90-99`, or `*` for every id that is no class.
     ///
+    /// A table whose first line names columns, such as Roboflow's `Pixel Value, Class` or
+    /// `name,r,g,b`, has a class on each row.
+    ///
     /// ```
     /// use protoseg_models::classes::ClassFile;
     ///
@@ -83,8 +87,12 @@ impl ClassFile {
     /// # Ok::<(), protoseg_models::classes::ClassError>(())
     /// ```
     pub fn parse(text: &str) -> Result<Self, ClassError> {
+        let text = text.trim_start_matches('\u{feff}');
+        if let Some(rows) = table::parse(text) {
+            return Self::from_rows(rows?);
+        }
         let mut lines = Vec::new();
-        for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+        for (index, line) in text.lines().enumerate() {
             let malformed = || match large_id(line) {
                 Some(id) => ClassError::LargeId { line: index + 1, id: id.to_owned() },
                 None => ClassError::Line(index + 1, line.trim().to_owned()),
@@ -100,6 +108,14 @@ impl ClassFile {
             lines.push(Line::parse(line, hex).ok_or_else(malformed)?);
         }
         Self::from_lines(lines)
+    }
+
+    fn from_rows(rows: Vec<ClassRow>) -> Result<Self, ClassError> {
+        let line = |ClassRow { line, id, name, color }: ClassRow| {
+            let fault = ClassError::Row { line, text: name.clone() };
+            Line::new(vec![Ids::Range(id, id)], name, color).ok_or(fault)
+        };
+        Self::from_lines(rows.into_iter().map(line).collect::<Result<_, _>>()?)
     }
 
     fn from_json(classes: Vec<JsonClass>) -> Result<Self, ClassError> {

@@ -158,7 +158,9 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
     }
     let listed = set.count();
     let (max_pixels, skip_broken) = (arguments.run.max_pixels(), arguments.skip_broken);
-    let labels = check_labels(&mut set, max_pixels, &arguments.data.describe(), skip_broken)?;
+    let labels = check_labels(&mut set, max_pixels, &arguments.data.describe(), skip_broken);
+    // Nothing is begun where masks have no meaning.
+    let labels = labels.or_usage()?;
     let set = set;
     let sheet = ContactSheet::new(&set.classes(), &bundles);
     let mut summaries = Vec::with_capacity(bundles.len());

@@ -19,7 +19,7 @@ const REFUSED: [(&str, &str); 5] = [
 ];
 
 /// True for the endings of masks that can be read.
-pub(super) fn is_mask_path(path: &Path) -> bool {
+pub(crate) fn is_mask_path(path: &Path) -> bool {
     let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
     READ.iter().any(|known| ending == *known)
 }
@@ -109,6 +109,17 @@ fn alike(path: &Path, names: &[PathBuf]) -> Option<String> {
          convert`",
         text(first)
     ))
+}
+
+/// Tables of classes that other programs write, where there is no `classes.txt`.
+const CLASS_TABLES: [&str; 2] = ["_classes.csv", "class_dict.csv"];
+
+/// Returns the path of the class file of a folder: `classes.txt`, or else a table of classes.
+pub(crate) fn class_file(root: &Path) -> PathBuf {
+    let usual = root.join("classes.txt");
+    let tables = CLASS_TABLES.map(|name| root.join(name));
+    let other = tables.into_iter().find(|path| path.is_file() && !usual.exists());
+    other.unwrap_or(usual)
 }
 
 /// Reads `classes.txt`.
