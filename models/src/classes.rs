@@ -5,12 +5,14 @@
 
 mod builtin;
 mod file;
+mod table;
 mod text;
 
 use std::path::{Path, PathBuf};
 
 pub use file::{ClassFile, IgnoredIds, means_ignored, means_void};
 use serde::{Deserialize, Serialize};
+pub use table::{ListedClass, parse_class_names, parse_class_table};
 pub use text::read_class_text;
 
 use crate::errors::FileError;
@@ -97,6 +99,16 @@ pub enum ClassError {
         line: usize,
         /// The id.
         id: String,
+    },
+    /// A line of a table or list whose parts are not known, with its number from 1.
+    #[error("line {line}: `{text}` {reason}")]
+    Columns {
+        /// Number of the line.
+        line: usize,
+        /// The line.
+        text: String,
+        /// The reason and the way out, after the line.
+        reason: &'static str,
     },
     /// Names by number, with a gap or a key that is no number.
     #[error("{0}")]
