@@ -1,6 +1,7 @@
 //! Import of ONNX files of other programs. What a file declares leaves some ways to read it; each
 //! is tried on synthetic images, and what the trials show goes into the manifest of a bundle.
 
+mod border;
 mod class_list;
 mod error;
 mod external_data;
@@ -14,8 +15,10 @@ mod other_outputs;
 mod reading;
 mod signature;
 mod sizes;
+mod steadiness;
 mod told_sizes;
 mod trial;
+mod unsteady_nodes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -41,7 +44,7 @@ pub use self::class_list::{ClassList, load_classes};
 pub use self::error::ImportError;
 use self::external_data::ExternalData;
 use self::geometry::OutputFacts;
-use self::known_config::KnownConfig;
+use self::known_config::{ConfigFault, KnownConfig};
 use self::meaning::UnclearScale;
 use self::sizes::FoundSizes;
 use self::trial::{Candidate, Trial, chart};
@@ -153,7 +156,7 @@ pub fn write_bundle(
     let opened = ExternalModel::open(path, &EngineConfig::default())
         .map_err(|error| file_kind::with_way(error, &bytes))?;
     let InspectedModel { model, mut file, cases, remarks } =
-        inspect(path, opened, notes::yolo_task(&bytes).as_deref(), options)?;
+        inspect(path, &bytes, opened, options)?;
     file.sha256 = digest::sha256_bytes(&bytes);
     file.weights = external.names();
     let mut manifest = Manifest {
@@ -196,8 +199,8 @@ pub fn write_bundle(
 /// Describes a file by what it declares and by trials. Its digests are left open.
 fn inspect(
     path: &Path,
+    bytes: &[u8],
     external: ExternalModel,
-    task: Option<&str>,
     options: &ImportOptions,
 ) -> Result<InspectedModel, ImportError> {
     let (inputs, outputs) = (external.inputs(), external.outputs());
@@ -213,15 +216,16 @@ fn inspect(
     let mut remarks = Vec::new();
     let known = match KnownConfig::with_model(path) {
         // Options that say the same are followed.
-        Err(error) if options.normalization.is_some() => {
-            remarks.push(format!("not followed: {error}"));
+        Err(fault) if options.normalization.is_some() => {
+            remarks.push(format!("not followed: {fault}"));
             KnownConfig::default()
         }
-        known => known?,
+        known => known.map_err(ConfigFault::with_way)?,
     };
     let element = formats.first().map_or(InputElement::Float32, |format| format.element);
     let options = &completed(options, &known, element, &mut remarks)?;
 
+    let task = notes::yolo_task(bytes);
     let mut runner: Option<Runner> = None;
     let mut external = Some(external);
     let mut failure: Option<ImportError> = None;
@@ -230,13 +234,15 @@ fn inspect(
         .map(|format| (*format, false))
         .chain(signature::with_batches(&formats).map(|format| (format, true)))
     {
+        let windowed = geometry::windows_of_side(options, format.sides);
+        let options = windowed.as_ref().unwrap_or(options);
         let runner = match (&mut runner, external.take()) {
             (Some(runner), _) => runner,
             (None, Some(external)) => runner.insert(external.into_runner()),
             (None, None) => break,
         };
         let mut candidate = Candidate::new(runner, format, options, &outputs);
-        candidate.task = task;
+        (candidate.task, candidate.bytes) = (task.as_deref(), bytes);
         if doubtful {
             let runs = matches!(failure, Some(ImportError::Trial { .. }))
                 && candidate.try_size(sizes::any_size(&candidate, options)).is_ok();
@@ -331,7 +337,7 @@ fn completed(
 /// Settles what the output means and how images get through the file.
 fn describe(
     mut candidate: Candidate<'_>,
-    FoundSizes { trials, grid, covers, only, rounded }: FoundSizes,
+    FoundSizes { trials, grid, covers, only, searched, rounded }: FoundSizes,
     TriedModel { inputs, outputs, declared }: TriedModel,
     known: &KnownConfig,
     options: &ImportOptions,
@@ -343,6 +349,12 @@ fn describe(
     let colors = candidate.try_image(chart(size), size)?;
     if let Some(trial) = trials.iter().chain([&colors]).find(|trial| !trial.is_finite()) {
         return Err(ImportError::NotFinite(trial.size));
+    }
+    if let Some(first) = trials.first() {
+        remarks.extend(steadiness::check(&mut candidate, [first, &colors])?);
+    }
+    if covers {
+        border::check(&mut candidate, &trials)?;
     }
     remarks.append(&mut candidate.remarks);
     let batch = trials.first().map_or(Some(1), |scene| candidate.batch([scene, &colors]));
@@ -361,6 +373,9 @@ fn describe(
     }
     if let Some(only) = only.filter(|_| options.size.is_none()) {
         remarks.push(sizes::only_remark(only, rounded));
+    }
+    if searched {
+        remarks.push(sizes::rule_remark(grid));
     }
     if batch.is_some() && declared.batch.is_none() && format.layout.has_batch() {
         remarks.push(match batch {
@@ -385,7 +400,7 @@ fn describe(
     adapter.interface.resample = fit.resample;
     adapter.interface.bars = fit.bars;
     if let Some(Window { size, .. }) = fit.window.filter(|_| adapter.size.is_none())
-        && !sizes::grid(&[candidate.try_size([size; 2])?], options.align_corners, 1)
+        && !sizes::grid(&[candidate.try_size([size; 2])?], grid.align_corners, 1)
             .is_ok_and(|found| found.stride == grid.stride)
     {
         return Err(ImportError::Window { size, stride: grid.stride });
@@ -393,7 +408,7 @@ fn describe(
     remarks.extend(fit.remarks);
     remarks.extend(geometry::untaken(known, fit.fit, adapter.size));
     if facts.covers {
-        remarks.push(sizes::covering_remark(&trials, &colors, options.align_corners));
+        remarks.push(sizes::covering_remark(&trials, &colors, grid.align_corners));
     }
     let model = Model {
         version: Model::VERSION.to_owned(),
@@ -459,6 +474,9 @@ impl Meaning {
             let (labels, said) =
                 meaning::label_values(&values, &options.classes, options.labels.as_ref())?;
             remarks.push(said);
+            let floats = matches!(colors.output.values, RawValues::Floats(_));
+            let same = meaning::same_label(&values, &labels, &options.classes, floats);
+            remarks.extend(same.or_else(|| steadiness::blind(trials.first()?, colors)));
             let (scores, threshold, kind) = (ScoreKind::Logits, None, ModelKind::Labels);
             return Ok(Self { kind, layout, scores, threshold, labels: Some(labels) });
         }
@@ -518,7 +536,12 @@ impl Meaning {
         if let Some(colored) = colored.filter(|_| options.scores.is_none()) {
             return refused(colored);
         }
-        remarks.extend(meaning::constant(&scores));
+        let constant = meaning::constant(&scores);
+        remarks.extend(
+            constant
+                .or_else(|| steadiness::blind(trials.first()?, colors))
+                .or_else(|| meaning::one_winner(&scores, threshold, &options.classes)),
+        );
         let settled = kind == ScoreKind::Unscaled || options.scores == Some(ScoreKind::Logits);
         if let Some(UnclearScale { found, way }) = unclear.filter(|_| !settled) {
             return refused(format!("{found}: {way}"));
