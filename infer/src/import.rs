@@ -377,12 +377,8 @@ fn describe(
     if searched {
         remarks.push(sizes::rule_remark(grid));
     }
-    if batch.is_some() && declared.batch.is_none() && format.layout.has_batch() {
-        remarks.push(match batch {
-            Some(1) => "one image at a time: two at once fail, or get other outputs".to_owned(),
-            batch => format!("{} images at a time, as no other number runs", batch.unwrap_or(1)),
-        });
-    }
+    let open_batch = declared.batch.is_none() && format.layout.has_batch();
+    remarks.extend(batch.filter(|_| open_batch).map(batch_remark));
     let mut adapter = candidate.adapter(only, batch);
     let meaning = Meaning::find(&mut candidate, &trials, &colors, options, &mut remarks)?;
     meaning.write(&mut adapter);
@@ -441,6 +437,14 @@ fn describe(
         adapter: Some(adapter),
     };
     Ok(InspectedModel { model, file, cases, remarks })
+}
+
+/// Says how many images a file takes at once that leaves the number open.
+fn batch_remark(batch: usize) -> String {
+    match batch {
+        1 => "one image at a time: two at once fail, or get other outputs".to_owned(),
+        batch => format!("{batch} images at a time, as no other number runs"),
+    }
 }
 
 /// Meaning of an output's values.
@@ -536,12 +540,9 @@ impl Meaning {
         if let Some(colored) = colored.filter(|_| options.scores.is_none()) {
             return refused(colored);
         }
-        let constant = meaning::constant(&scores);
-        remarks.extend(
-            constant
-                .or_else(|| steadiness::blind(trials.first()?, colors))
-                .or_else(|| meaning::one_winner(&scores, threshold, &options.classes)),
-        );
+        let blind = || steadiness::blind(trials.first()?, colors);
+        let winner = || meaning::one_winner(&scores, threshold, &options.classes);
+        remarks.extend(meaning::constant(&scores).or_else(blind).or_else(winner));
         let settled = kind == ScoreKind::Unscaled || options.scores == Some(ScoreKind::Logits);
         if let Some(UnclearScale { found, way }) = unclear.filter(|_| !settled) {
             return refused(format!("{found}: {way}"));

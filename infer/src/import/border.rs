@@ -7,8 +7,15 @@ use super::trial::{Candidate, Trial};
 /// Largest number of pixels from one value of the output to the next that is tried.
 const MOST_STEP: usize = 64;
 
-/// Places along the height at which the image is changed, as shares of it.
-const PLACES: [f64; 2] = [0.25, 0.75];
+/// Places along the height at which the image is changed, as shares of it: near the middle, so that
+/// no change lies where the border is cut off, and on both sides of it.
+const PLACES: [f64; 2] = [0.4, 0.6];
+
+/// Least number of values along a side by which places can be measured.
+const LEAST_VALUES: usize = 16;
+
+/// Least distance, in values, between the places of a cut and those of a whole image.
+const APART: f64 = 0.5;
 
 /// Pixels of a side that the output leaves out, on both ends together, and pixels from one value to
 /// the next.
@@ -59,6 +66,9 @@ fn measured(
     possible: &[Cut],
 ) -> Result<Option<Cut>, ImportError> {
     let (pixels, values) = (trial.size[0] as f64, trial.reading.size[0] as f64);
+    if trial.reading.size[0] < LEAST_VALUES {
+        return Ok(None);
+    }
     let mut found = Vec::new();
     for place in PLACES {
         match candidate.shown_at(trial, place)? {
@@ -77,9 +87,8 @@ fn measured(
     };
     let nearest = possible.iter().map(|cut| (of_cut(cut), *cut));
     let nearest = nearest.min_by(|(one, _), (other, _)| one.total_cmp(other));
-    Ok(nearest
-        .filter(|(distance, _)| *distance < 2.0 && *distance * 2.0 < whole)
-        .map(|(_, cut)| cut))
+    let is_cut = |distance: f64| whole > APART && distance * 2.0 < whole;
+    Ok(nearest.filter(|(distance, _)| is_cut(*distance)).map(|(_, cut)| cut))
 }
 
 #[cfg(test)]

@@ -22,32 +22,32 @@ const RANDOM: [&str; 6] = [
 const SWITCH: usize = 2;
 const RATIO: usize = 1;
 
-// The parts of `onnx.proto` that tell which nodes an output needs; everything else is skipped.
+// The parts of the messages in `onnx.proto` that tell which nodes an output needs; everything else is skipped.
 
 #[derive(Clone, PartialEq, Message)]
-struct ModelProto {
+struct WiredModel {
     #[prost(message, optional, tag = "7")]
-    graph: Option<GraphProto>,
+    graph: Option<WiredGraph>,
     #[prost(message, repeated, tag = "25")]
-    functions: Vec<FunctionProto>,
+    functions: Vec<WiredFunction>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct FunctionProto {
+struct WiredFunction {
     #[prost(string, optional, tag = "1")]
     name: Option<String>,
     #[prost(message, repeated, tag = "7")]
-    node: Vec<NodeProto>,
+    node: Vec<WiredNode>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct GraphProto {
+struct WiredGraph {
     #[prost(message, repeated, tag = "1")]
-    node: Vec<NodeProto>,
+    node: Vec<WiredNode>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct NodeProto {
+struct WiredNode {
     #[prost(string, repeated, tag = "1")]
     input: Vec<String>,
     #[prost(string, repeated, tag = "2")]
@@ -57,11 +57,11 @@ struct NodeProto {
     #[prost(string, optional, tag = "4")]
     op_type: Option<String>,
     #[prost(message, repeated, tag = "5")]
-    attribute: Vec<AttributeProto>,
+    attribute: Vec<WiredAttribute>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct AttributeProto {
+struct WiredAttribute {
     #[prost(string, optional, tag = "1")]
     name: Option<String>,
     #[prost(float, optional, tag = "2")]
@@ -69,16 +69,16 @@ struct AttributeProto {
     #[prost(int64, optional, tag = "3")]
     i: Option<i64>,
     #[prost(message, optional, tag = "5")]
-    t: Option<TensorProto>,
+    t: Option<SingleValue>,
     #[prost(message, optional, tag = "6")]
-    g: Option<GraphProto>,
+    g: Option<WiredGraph>,
     #[prost(message, repeated, tag = "11")]
-    graphs: Vec<GraphProto>,
+    graphs: Vec<WiredGraph>,
 }
 
 /// A tensor of one value.
 #[derive(Clone, PartialEq, Message)]
-struct TensorProto {
+struct SingleValue {
     #[prost(int32, optional, tag = "2")]
     data_type: Option<i32>,
     #[prost(float, repeated, tag = "4")]
@@ -93,15 +93,15 @@ struct TensorProto {
 
 /// The weights of a file, which are read where a dropout's switch is one of them.
 #[derive(Clone, PartialEq, Message)]
-struct WeightedModelProto {
+struct ValuedModel {
     #[prost(message, optional, tag = "7")]
-    graph: Option<WeightedGraphProto>,
+    graph: Option<ValuedGraph>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct WeightedGraphProto {
+struct ValuedGraph {
     #[prost(message, repeated, tag = "5")]
-    initializer: Vec<TensorProto>,
+    initializer: Vec<SingleValue>,
 }
 
 /// Nodes that make an output unsteady, each as `name` (operator).
@@ -117,7 +117,7 @@ impl UnsteadyNodes {
     /// Finds those that an output of a file depends on. Bytes that are no ONNX file have none.
     pub(super) fn find(bytes: &[u8], output: &str) -> Self {
         let mut found = Self::default();
-        let Ok(model) = ModelProto::decode(bytes) else { return found };
+        let Ok(model) = WiredModel::decode(bytes) else { return found };
         let mut search = Search { bytes, functions: &model.functions, values: None };
         if let Some(graph) = &model.graph {
             for node in needed(graph, output) {
@@ -129,7 +129,7 @@ impl UnsteadyNodes {
 }
 
 /// The nodes of a graph that an output depends on.
-fn needed<'a>(graph: &'a GraphProto, output: &str) -> Vec<&'a NodeProto> {
+fn needed<'a>(graph: &'a WiredGraph, output: &str) -> Vec<&'a WiredNode> {
     let mut makers: BTreeMap<&str, usize> = BTreeMap::new();
     for (index, node) in graph.node.iter().enumerate() {
         makers.extend(node.output.iter().map(|output| (output.as_str(), index)));
@@ -149,7 +149,7 @@ fn needed<'a>(graph: &'a GraphProto, output: &str) -> Vec<&'a NodeProto> {
 }
 
 /// Appends the names of a node's inputs, and of those of graphs inside it.
-fn inputs<'a>(node: &'a NodeProto, depth: usize, names: &mut Vec<&'a str>) {
+fn inputs<'a>(node: &'a WiredNode, depth: usize, names: &mut Vec<&'a str>) {
     names.extend(node.input.iter().map(String::as_str));
     if depth < MAX_DEPTH {
         for inner in graphs(node).flat_map(|graph| &graph.node) {
@@ -158,13 +158,13 @@ fn inputs<'a>(node: &'a NodeProto, depth: usize, names: &mut Vec<&'a str>) {
     }
 }
 
-fn graphs(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
+fn graphs(node: &WiredNode) -> impl Iterator<Item = &WiredGraph> {
     node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs))
 }
 
 struct Search<'a> {
     bytes: &'a [u8],
-    functions: &'a [FunctionProto],
+    functions: &'a [WiredFunction],
     /// Single values among the weights by name, once they were needed.
     values: Option<BTreeMap<String, f64>>,
 }
@@ -173,8 +173,8 @@ impl Search<'_> {
     /// Adds a node, and those in graphs and functions inside it. `beside` are the nodes of its graph.
     fn add(
         &mut self,
-        node: &NodeProto,
-        beside: &[NodeProto],
+        node: &WiredNode,
+        beside: &[WiredNode],
         depth: usize,
         found: &mut UnsteadyNodes,
     ) {
@@ -207,7 +207,7 @@ impl Search<'_> {
     }
 
     /// True for a dropout that is switched on, and drops a share above 0.
-    fn drops(&mut self, node: &NodeProto, beside: &[NodeProto]) -> bool {
+    fn drops(&mut self, node: &WiredNode, beside: &[WiredNode]) -> bool {
         let mut value = |index: usize| {
             let name = node.input.get(index).filter(|name| !name.is_empty())?;
             let maker = beside.iter().find(|other| other.output.contains(name));
@@ -222,25 +222,25 @@ impl Search<'_> {
     fn values(&mut self) -> &BTreeMap<String, f64> {
         let bytes = self.bytes;
         self.values.get_or_insert_with(|| {
-            let graph = WeightedModelProto::decode(bytes).ok().and_then(|model| model.graph);
+            let graph = ValuedModel::decode(bytes).ok().and_then(|model| model.graph);
             let weights = graph.map(|graph| graph.initializer).unwrap_or_default();
-            let value = |tensor: TensorProto| Some((tensor.name.clone()?, tensor.value()?));
+            let value = |tensor: SingleValue| Some((tensor.name.clone()?, tensor.value()?));
             weights.into_iter().filter_map(value).collect()
         })
     }
 }
 
 /// The single value of a node `Constant`.
-fn constant(node: &NodeProto) -> Option<f64> {
+fn constant(node: &WiredNode) -> Option<f64> {
     if node.op_type.as_deref() != Some("Constant") {
         return None;
     }
     let attribute = node.attribute.first()?;
-    let tensor = attribute.t.as_ref().and_then(TensorProto::value);
+    let tensor = attribute.t.as_ref().and_then(SingleValue::value);
     tensor.or(attribute.f.map(f64::from)).or(attribute.i.map(|value| value as f64))
 }
 
-impl TensorProto {
+impl SingleValue {
     /// The value of a tensor that has only one.
     fn value(&self) -> Option<f64> {
         /// Numbers of element types in `onnx.proto`.
@@ -267,9 +267,9 @@ mod tests {
         Some(text.to_owned())
     }
 
-    fn node(kind: &str, inputs: &str, output: &str, attribute: Vec<AttributeProto>) -> NodeProto {
+    fn node(kind: &str, inputs: &str, output: &str, attribute: Vec<WiredAttribute>) -> WiredNode {
         let names = |names: &str| names.split(' ').map(str::to_owned).collect();
-        NodeProto {
+        WiredNode {
             input: names(inputs),
             output: names(output),
             name: None,
@@ -279,24 +279,24 @@ mod tests {
     }
 
     /// Bytes of a file with nodes and a truth value `on`.
-    fn encoded(nodes: Vec<NodeProto>, on: bool) -> Vec<u8> {
-        let graph = GraphProto { node: nodes };
-        let mut bytes = ModelProto { graph: Some(graph), functions: Vec::new() }.encode_to_vec();
-        let switch = TensorProto {
+    fn encoded(nodes: Vec<WiredNode>, on: bool) -> Vec<u8> {
+        let graph = WiredGraph { node: nodes };
+        let mut bytes = WiredModel { graph: Some(graph), functions: Vec::new() }.encode_to_vec();
+        let switch = SingleValue {
             data_type: Some(9),
             name: text("on"),
             raw_data: Some(vec![on.into()]),
-            ..TensorProto::default()
+            ..SingleValue::default()
         };
-        let graph = WeightedGraphProto { initializer: vec![switch] };
-        bytes.extend(WeightedModelProto { graph: Some(graph) }.encode_to_vec());
+        let graph = ValuedGraph { initializer: vec![switch] };
+        bytes.extend(ValuedModel { graph: Some(graph) }.encode_to_vec());
         bytes
     }
 
     #[test]
     fn nodes_in_training_mode_and_random_numbers_are_found_where_the_output_needs_them() {
         let training =
-            AttributeProto { name: text("training_mode"), i: Some(1), ..AttributeProto::default() };
+            WiredAttribute { name: text("training_mode"), i: Some(1), ..WiredAttribute::default() };
         let nodes = || {
             vec![
                 node("Dropout", "x ratio on", "d", Vec::new()),
@@ -318,12 +318,12 @@ mod tests {
         assert_eq!(UnsteadyNodes::find(b"no protobuf", "y"), UnsteadyNodes::default());
         // In a branch, with a ratio of 0, and with a constant as the switch.
         let constant = |output: &str, value| {
-            let tensor = TensorProto {
+            let tensor = SingleValue {
                 data_type: Some(1),
                 float_data: vec![value],
-                ..TensorProto::default()
+                ..SingleValue::default()
             };
-            let value = AttributeProto { t: Some(tensor), ..AttributeProto::default() };
+            let value = WiredAttribute { t: Some(tensor), ..WiredAttribute::default() };
             node("Constant", "", output, vec![value])
         };
         for (ratio, count) in [(0.0, 0), (0.5, 1)] {
@@ -333,7 +333,7 @@ mod tests {
                 node("Dropout", "x ratio switch", "d", Vec::new()),
             ];
             let branch =
-                AttributeProto { g: Some(GraphProto { node: inner }), ..AttributeProto::default() };
+                WiredAttribute { g: Some(WiredGraph { node: inner }), ..WiredAttribute::default() };
             let bytes = encoded(vec![node("If", "c", "y", vec![branch])], false);
             assert_eq!(UnsteadyNodes::find(&bytes, "y").training.len(), count, "{ratio}");
         }

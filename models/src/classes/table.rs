@@ -39,7 +39,7 @@ const IDS: [&str; 11] = [
 const RGB: [[&str; 2]; 3] = [["r", "red"], ["g", "green"], ["b", "blue"]];
 
 /// Words above a column of whole colors.
-const COLORS: [&str; 5] = ["color", "colour", "rgb", "hex", "color_rgb"];
+const COLORS: [&str; 4] = ["color", "rgb", "hex", "color_rgb"];
 
 /// A line and its number from 1.
 type Row<'a> = (usize, &'a str);
