@@ -21,6 +21,7 @@ use protoseg_models::window::{Blend, LogitGrid, Tiling, Window};
 
 const HALF_PIXEL: LogitGrid = LogitGrid { stride: 4, encoder_stride: 16, align_corners: false };
 const ALIGNED: LogitGrid = LogitGrid { stride: 4, encoder_stride: 8, align_corners: true };
+const FULL: LogitGrid = LogitGrid { stride: 1, encoder_stride: 16, align_corners: false };
 const ALL: Outputs = Outputs { confidence: true, margin: true, logits: false };
 
 /// Writes a network of one convolution with random weights, from which a window's mean is
@@ -101,37 +102,46 @@ fn blotches(height: usize, width: usize) -> RgbImage {
     RgbImage::from_raw(width as u32, height as u32, bytes).expect("pixels of the size")
 }
 
-#[test]
-fn row_by_row_gives_the_same_bits_as_all_at_once() {
+/// Calls a function with networks of several grids, windows and batches, and images from one pixel
+/// to some rows and columns of windows.
+fn each_image(check: impl Fn(&mut Segmenter, &RgbImage, &str)) {
     let folder = tempfile::tempdir().expect("a folder");
     for (grid, window) in [
         (HALF_PIXEL, Window { size: 48, stride: 32 }),
         (HALF_PIXEL, Window { size: 64, stride: 64 }),
         (HALF_PIXEL, Window { size: 64, stride: 12 }),
+        (HALF_PIXEL, Window { size: 32, stride: 4 }),
         (ALIGNED, Window { size: 33, stride: 20 }),
         (ALIGNED, Window { size: 65, stride: 64 }),
+        (FULL, Window { size: 48, stride: 33 }),
+        (FULL, Window { size: 32, stride: 3 }),
     ] {
         let network = write_network(folder.path(), grid);
         for batch in [1, 3, 50] {
             let mut segmenter = open(&network, window, batch);
             for (height, width) in
-                [(1, 1), (7, 301), (33, 20), (48, 48), (65, 129), (200, 131), (257, 65), (301, 7)]
+                [(1, 1), (7, 301), (33, 20), (48, 48), (65, 129), (200, 131), (133, 900), (301, 7)]
             {
-                let image = blotches(height, width);
-                for outputs in [ALL, Outputs::default()] {
-                    let kept = Outputs { logits: true, ..outputs };
-                    let mut expected = segmenter.predict(&image, kept).expect("logits");
-                    assert!(expected.logits.take().is_some());
-                    let prediction = segmenter.predict(&image, outputs).expect("a prediction");
-                    assert_eq!(prediction.labels.dim(), (height, width));
-                    assert!(
-                        prediction == expected,
-                        "{grid:?} {window:?} {batch} {height}x{width} {outputs:?}"
-                    );
-                }
+                let case = format!("{grid:?} {window:?} {batch} {height}x{width}");
+                check(&mut segmenter, &blotches(height, width), &case);
             }
         }
     }
+}
+
+#[test]
+fn row_by_row_gives_the_same_bits_as_all_at_once() {
+    each_image(|segmenter, image, case| {
+        for outputs in [ALL, Outputs::default()] {
+            let kept = Outputs { logits: true, ..outputs };
+            let mut expected = segmenter.predict(image, kept).expect("logits");
+            assert!(expected.logits.take().is_some());
+            let prediction = segmenter.predict(image, outputs).expect("a prediction");
+            let size = (image.height() as usize, image.width() as usize);
+            assert_eq!(prediction.labels.dim(), size);
+            assert!(prediction == expected, "{case} {outputs:?}");
+        }
+    });
 }
 
 /// An image in memory that goes through a segmenter by rows.
@@ -193,36 +203,23 @@ impl RowStream for Rows<'_> {
 
 #[test]
 fn rows_that_come_from_the_top_give_the_same_bits() {
-    let folder = tempfile::tempdir().expect("a folder");
-    for (grid, window) in [
-        (HALF_PIXEL, Window { size: 48, stride: 32 }),
-        (HALF_PIXEL, Window { size: 64, stride: 64 }),
-        (HALF_PIXEL, Window { size: 64, stride: 12 }),
-        (ALIGNED, Window { size: 33, stride: 20 }),
-    ] {
-        let network = write_network(folder.path(), grid);
-        for batch in [1, 3, 50] {
-            let mut segmenter = open(&network, window, batch);
-            for (height, width) in
-                [(1, 1), (7, 301), (33, 20), (48, 48), (65, 129), (200, 131), (257, 65), (301, 7)]
-            {
-                let image = blotches(height, width);
-                let expected = segmenter.predict(&image, ALL).expect("a prediction");
-                for steps in [[1, 1, 1], [16, 16, 16], [5, 100, 1], [400, 400, 400]] {
-                    let mut rows = Rows::new(&image, steps);
-                    segmenter.predict_rows([height, width], ALL, &mut rows).expect("rows");
-                    let taken = |plane: fn(&Prediction) -> Option<&Array2<u8>>| {
-                        let planes = rows.taken.iter().map(plane);
-                        let planes = planes.map(|plane| plane.expect("a plane").view());
-                        concatenate(Axis(0), &planes.collect::<Vec<_>>()).expect("rows")
-                    };
-                    assert!(taken(|rows| Some(&rows.labels)) == expected.labels);
-                    assert!(Some(taken(|rows| rows.confidence.as_ref())) == expected.confidence);
-                    assert!(Some(taken(|rows| rows.margin.as_ref())) == expected.margin);
-                }
-            }
+    each_image(|segmenter, image, case| {
+        let size = [image.height() as usize, image.width() as usize];
+        let expected = segmenter.predict(image, ALL).expect("a prediction");
+        for steps in [[1, 1, 1], [16, 16, 16], [5, 100, 1], [400, 400, 400]] {
+            let mut rows = Rows::new(image, steps);
+            segmenter.predict_rows(size, ALL, &mut rows).expect("rows");
+            let taken = |plane: fn(&Prediction) -> Option<&Array2<u8>>| {
+                let planes = rows.taken.iter().map(plane);
+                let planes = planes.map(|plane| plane.expect("a plane").view());
+                concatenate(Axis(0), &planes.collect::<Vec<_>>()).expect("rows")
+            };
+            assert!(taken(|rows| Some(&rows.labels)) == expected.labels, "{case}");
+            let confidence = Some(taken(|rows| rows.confidence.as_ref()));
+            assert!(confidence == expected.confidence, "{case}");
+            assert!(Some(taken(|rows| rows.margin.as_ref())) == expected.margin, "{case}");
         }
-    }
+    });
 }
 
 #[test]

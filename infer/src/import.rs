@@ -9,6 +9,7 @@ mod file_kind;
 mod geometry;
 mod known_config;
 mod known_geometry;
+mod last_operation;
 mod meaning;
 mod notes;
 mod other_outputs;
@@ -242,7 +243,8 @@ fn inspect(
             (None, None) => break,
         };
         let mut candidate = Candidate::new(runner, format, options, &outputs);
-        (candidate.task, candidate.bytes) = (task.as_deref(), bytes);
+        candidate.task = task.as_deref();
+        candidate.bytes = bytes;
         if doubtful {
             let runs = matches!(failure, Some(ImportError::Trial { .. }))
                 && candidate.try_size(sizes::any_size(&candidate, options)).is_ok();
@@ -503,7 +505,9 @@ impl Meaning {
         };
         let scores: Vec<Tensor> = all().map(|trial| planes(trial.output.clone())).collect();
         let far = candidate.exaggerated(colors.size).map(planes);
-        let mut kind = options.scores.unwrap_or_else(|| meaning::score_kind(&scores, far.as_ref()));
+        let between_ones = candidate.lies_between_ones();
+        let found = || meaning::score_kind(&scores, far.as_ref(), between_ones);
+        let mut kind = options.scores.unwrap_or_else(found);
         let unclear = meaning::unclear_scale(&scores, far.as_ref(), kind);
         if let Some(UnclearScale { found, .. }) =
             unclear.as_ref().filter(|_| options.scores.is_none() && options.threshold.is_some())

@@ -31,7 +31,7 @@ use self::fingerprint::{fingerprint_as_read, fingerprint_of_file, first_differen
 use self::fit::Painter;
 use self::frame_file::FrameFile;
 pub use self::image_view::ImageView;
-use self::rolling::RollingMerger;
+use self::rolling::{Predicted, RollingMerger};
 use self::sizes::InputSizes;
 pub use self::tiles::{TileCost, TileGrid, TileMerger, Tiler};
 use self::windows::FrameWindows;
@@ -248,6 +248,18 @@ impl Segmenter {
         self.windows
     }
 
+    /// Returns how images get through the network: `512:384` or, of oblong windows, `512x1024:384x768`
+    /// (size and stride, height first), `whole`, or the size that they are scaled to.
+    pub fn protocol(&self) -> String {
+        match self.windows {
+            Some([down, right]) if down == right => Tiling::Windows(down).to_string(),
+            Some([down, right]) => {
+                format!("{}x{}:{}x{}", down.size, right.size, down.stride, right.stride)
+            }
+            None => self.sizes.describe(),
+        }
+    }
+
     /// Time by stage since the segmenter was opened.
     pub fn times(&self) -> StageTimes {
         self.times
@@ -294,8 +306,9 @@ impl Segmenter {
     /// Predicts the train id of every pixel, and the other outputs that are asked for.
     ///
     /// Windows are run row by row, and pixels are predicted as soon as no window to come covers
-    /// them. So beside the image and the prediction this takes memory for the logits of one row of
-    /// windows, however high the image is; with [`Outputs::logits`] for all logits. Where the
+    /// them. So beside the image and the prediction this takes memory for the logits of a window and
+    /// of the rows by which windows overlap, however high the image is; with [`Outputs::logits`] for
+    /// all logits. Where the
     /// bundle has a frame file of the image's size and the configuration allows it, that is run,
     /// unless margin or logits are asked for, which it does not give; then bits may differ.
     pub fn predict<'a>(
@@ -428,8 +441,9 @@ impl Segmenter {
     ) -> Result<Prediction, SegmentError> {
         let frame = self.geometry(image.size(), plan.padded())?;
         let classes = self.model.classes.count();
-        let merger =
-            self.times.timed(Stage::Stitch, || RollingMerger::new(plan, classes, &frame, outputs));
+        let merger = self.times.timed(Stage::Stitch, || {
+            RollingMerger::new(plan, classes, &frame, outputs, Predicted::Frame)
+        });
         let mut merger = merger.ok_or_else(|| too_large(image))?;
         let take = |logits: &[f32]| merger.add(logits);
         self.run_windows(plan, &mut FrameWindows { image, take })?;

@@ -1,10 +1,11 @@
 //! Stitching: logits of windows on the common grid, blended where windows overlap.
 
-use std::ops::Range;
+mod strips;
 
 use protoseg_models::window::WindowPlan;
 use rayon::prelude::*;
 
+pub(crate) use self::strips::{StripStitcher, held_logits, window_order};
 use crate::kernels::LogitPlanes;
 
 /// Logits of an image before upsampling.
@@ -30,13 +31,6 @@ impl LogitMap {
     pub fn is_finite(&self) -> bool {
         are_finite(&self.data)
     }
-
-    /// True where no logit of some rows is NaN or infinite.
-    pub(crate) fn rows_are_finite(&self, rows: Range<usize>) -> bool {
-        let row = rows.start * self.width..rows.end * self.width;
-        let plane = (self.height * self.width).max(1);
-        self.data.par_chunks(plane).all(|plane| are_finite(&plane[row.clone()]))
-    }
 }
 
 /// True where no logit is NaN or infinite. In chunks: a loop that may end at any value is not
@@ -45,7 +39,19 @@ pub(crate) fn are_finite(logits: &[f32]) -> bool {
     logits.chunks(256).all(|logits| logits.iter().fold(true, |all, logit| all & logit.is_finite()))
 }
 
-/// Adds weighted windows in the plan's order, and divides by the sum of their weights.
+/// Returns the first row and column in pixels of each window of a frame in the order in which windows
+/// are run: row by row, but the last two rows side by side where that holds fewer logits.
+pub fn run_order(plan: &WindowPlan) -> Vec<[usize; 2]> {
+    let start = |[row, column]: [usize; 2]| [plan.rows.starts[row], plan.columns.starts[column]];
+    window_order(plan).into_iter().map(start).collect()
+}
+
+/// The same in the frame's logit map.
+fn logit_starts(plan: &WindowPlan) -> Vec<[usize; 2]> {
+    run_order(plan).into_iter().map(|start| start.map(|pixel| pixel / plan.grid.stride)).collect()
+}
+
+/// Adds weighted windows in the order in which they are run, and divides by the sum of their weights.
 #[derive(Debug)]
 pub struct Stitcher {
     starts: Vec<[usize; 2]>,
@@ -54,56 +60,41 @@ pub struct Stitcher {
     /// Sums of weights over each row and column of the frame.
     sums: [Vec<f32>; 2],
     added: usize,
-    /// Row of the frame that is the first in the buffer.
-    top: usize,
-    /// Rows of the frame that are averaged.
-    averaged: usize,
     sum: LogitMap,
 }
 
 impl Stitcher {
-    /// Holds all rows of the frame. None where its logits do not fit into memory.
+    /// None where the frame's logits do not fit into memory.
     pub fn new(plan: &WindowPlan, classes: usize) -> Option<Self> {
-        Self::holding(plan, classes, plan.logit_size()[0])
-    }
-
-    /// Holds no more than the rows of a window and one more; rows above are dropped.
-    pub(crate) fn rolling(plan: &WindowPlan, classes: usize) -> Option<Self> {
-        Self::holding(plan, classes, plan.logit_size()[0].min(plan.tile_logits()[0] + 1))
-    }
-
-    fn holding(plan: &WindowPlan, classes: usize, height: usize) -> Option<Self> {
-        let [_, width] = plan.logit_size();
+        let [height, width] = plan.logit_size();
         let count = classes.checked_mul(height)?.checked_mul(width)?;
         let mut data = Vec::new();
         data.try_reserve_exact(count).ok()?;
         data.resize(count, 0.0);
         let sum = LogitMap { classes, height, width, data };
         Some(Self {
-            starts: plan.logit_starts().collect(),
+            starts: logit_starts(plan),
             weights: plan.weights(),
             sums: plan.weight_sums(),
             added: 0,
-            top: 0,
-            averaged: 0,
             sum,
         })
     }
 
-    /// Adds the next windows of the plan, `[n, classes, l, m]` with `[l, m]` =
+    /// Adds the next windows of the [order](run_order), `[n, classes, l, m]` with `[l, m]` =
     /// [`WindowPlan::tile_logits`].
     pub fn add(&mut self, windows: &[f32]) {
         let LogitMap { classes, height, width, .. } = self.sum;
         let [down, across] = &self.weights;
         let size = down.len() * across.len();
-        let (starts, held) = (&self.starts[self.added..], self.top);
+        let starts = &self.starts[self.added..];
         self.sum.data.par_chunks_exact_mut(height * width).enumerate().for_each(
             |(class, plane)| {
                 for (window, &[top, left]) in windows.chunks_exact(classes * size).zip(starts) {
                     let logits = &window[class * size..][..size];
                     let rows = logits.chunks_exact(across.len()).zip(down).enumerate();
                     for (row, (logits, down)) in rows {
-                        let sums = &mut plane[(top - held + row) * width + left..];
+                        let sums = &mut plane[(top + row) * width + left..];
                         for ((sum, logit), across) in sums.iter_mut().zip(logits).zip(across) {
                             *sum += logit * (down * across);
                         }
@@ -117,47 +108,16 @@ impl Stitcher {
     /// Returns the logits of the frame: at each position, the weighted mean over the windows
     /// that cover it.
     pub fn finish(mut self) -> LogitMap {
-        self.finish_rows();
-        self.sum
-    }
-
-    /// Averages the rows that no window to come covers, and returns the number of rows that are
-    /// done.
-    pub(crate) fn finish_rows(&mut self) -> usize {
         let LogitMap { height, width, .. } = self.sum;
         let [rows, columns] = &self.sums;
-        let done = self.starts.get(self.added).map_or(rows.len(), |&[top, _]| top);
-        let (held, new) = (self.top, self.averaged..done);
-        if !new.is_empty() {
-            self.sum.data.par_chunks_exact_mut(height * width).for_each(|plane| {
-                let fresh =
-                    plane.chunks_exact_mut(width).zip(held..).filter(|(_, row)| new.contains(row));
-                for (logits, row) in fresh {
-                    let down = rows[row];
-                    for (logit, across) in logits.iter_mut().zip(columns) {
-                        *logit /= down * across;
-                    }
-                }
-            });
-            self.averaged = done;
-        }
-        done
-    }
-
-    /// Returns the rows in the buffer, and the row of the frame that is the first of them.
-    pub(crate) fn buffered_rows(&self) -> (&LogitMap, usize) {
-        (&self.sum, self.top)
-    }
-
-    /// Drops the rows above the last one that is done.
-    pub(crate) fn drop_finished_rows(&mut self) {
-        let LogitMap { height, width, .. } = self.sum;
-        let gone = self.averaged.saturating_sub(1).saturating_sub(self.top);
         self.sum.data.par_chunks_exact_mut(height * width).for_each(|plane| {
-            plane.copy_within(gone * width.., 0);
-            plane[(height - gone) * width..].fill(0.0);
+            for (logits, down) in plane.chunks_exact_mut(width).zip(rows) {
+                for (logit, across) in logits.iter_mut().zip(columns) {
+                    *logit /= down * across;
+                }
+            }
         });
-        self.top += gone;
+        self.sum
     }
 }
 
@@ -210,7 +170,7 @@ mod tests {
                 let class = index / (map.height * map.width);
                 let (row, column) = (index / map.width % map.height, index % map.width);
                 let (mut sum, mut weights) = (0.0, 0.0);
-                for (window, [top, left]) in plan.starts().enumerate() {
+                for (window, [top, left]) in run_order(plan).into_iter().enumerate() {
                     let inside = |at: usize, start: usize, side: usize| {
                         (at * 4).checked_sub(start).map(|at| at / 4).filter(|&at| at < side)
                     };
@@ -237,14 +197,9 @@ mod tests {
             for logit in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                 let mut map =
                     LogitMap { classes: 1, height: 6, width: 100, data: vec![f32::MAX; 600] };
-                assert!(map.is_finite() && map.rows_are_finite(0..6));
+                assert!(map.is_finite());
                 map.data[place] = logit;
-                assert!(!map.is_finite() && !map.rows_are_finite(0..6), "{logit} at {place}");
-                let row = place / 100;
-                assert!(
-                    !map.rows_are_finite(row..row + 1) && map.rows_are_finite(0..row),
-                    "{logit} at {place}"
-                );
+                assert!(!map.is_finite(), "{logit} at {place}");
             }
         }
     }

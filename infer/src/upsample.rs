@@ -6,6 +6,7 @@ mod reference;
 mod scored;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use ndarray::{Array2, Array3};
 use protoseg_images::label_map::LabelMap;
@@ -175,7 +176,7 @@ const MAX_ROWS: usize = 16;
 /// Predicts the pixels of frames of one size.
 #[derive(Debug)]
 pub(crate) struct Upsampler {
-    rows: Vec<Interpolation>,
+    rows: Arc<[Interpolation]>,
     groups: Vec<PixelGroup>,
     width: usize,
     columns: usize,
@@ -183,6 +184,17 @@ pub(crate) struct Upsampler {
     scores: ScoreScale,
     /// Columns of pixels, where confidence and margin need them.
     places: Vec<Interpolation>,
+}
+
+/// Columns of pixels that are predicted by themselves.
+#[derive(Debug)]
+pub(crate) struct Strip {
+    /// Of these columns alone.
+    pub(crate) upsampler: Upsampler,
+    /// Columns of the frame.
+    pub(crate) pixels: Range<usize>,
+    /// Column of the frame that is the first of the logits to give.
+    pub(crate) first: usize,
 }
 
 /// Rows of pixels that are predicted.
@@ -232,7 +244,7 @@ impl Upsampler {
         let groups = columns.chunks(LANES).map(group).collect();
         let scores = frame.scores;
         Self {
-            rows: frame.rows(grid[0]),
+            rows: frame.rows(grid[0]).into(),
             groups,
             width: frame.width,
             columns: grid[1],
@@ -245,6 +257,44 @@ impl Upsampler {
     /// Number of rows of pixels that depend on the first `logits` rows of logits alone.
     pub(crate) fn ready(&self, logits: usize) -> usize {
         self.rows.partition_point(|row| row.second < logits)
+    }
+
+    /// Splits the columns of pixels into strips: one for each range of columns of logits, which
+    /// follow each other, with the pixels that need no column behind it. Groups of pixels stay
+    /// whole, so that bits are the same.
+    pub(crate) fn strips(&self, columns: impl Iterator<Item = Range<usize>>) -> Vec<Strip> {
+        let mut done = 0;
+        let strip = |Range { start: left, end }: Range<usize>| {
+            let ready = self.groups.partition_point(|group| group.last < end);
+            let next = self.groups.get(done);
+            let first = next.map_or(left, |group| group.base.min(left));
+            let groups = &self.groups[done..ready];
+            let [start, stop] = [done, ready].map(|group| self.width.min(group * LANES));
+            let rebased = groups.iter().map(|group| PixelGroup {
+                base: group.base - first,
+                last: group.last - first,
+                ..group.clone()
+            });
+            let places = self.places.get(start..stop).unwrap_or_default().iter();
+            let upsampler = Self {
+                rows: Arc::clone(&self.rows),
+                groups: rebased.collect(),
+                width: stop - start,
+                columns: end - first,
+                set: self.set,
+                scores: self.scores,
+                places: places
+                    .map(|place| Interpolation {
+                        first: place.first - first,
+                        second: place.second - first,
+                        ..*place
+                    })
+                    .collect(),
+            };
+            done = ready;
+            Strip { upsampler, pixels: start..stop, first }
+        };
+        columns.map(strip).collect()
     }
 
     /// Predicts some rows of pixels, from rows of logits of which the first is the frame's row

@@ -5,14 +5,15 @@
 
 mod builtin;
 mod file;
+mod listed;
 mod table;
 mod text;
 
 use std::path::{Path, PathBuf};
 
 pub use file::{ClassFile, IgnoredIds, means_ignored, means_void};
+pub use listed::{ListedClass, parse_class_names, parse_class_table};
 use serde::{Deserialize, Serialize};
-pub use table::{ListedClass, parse_class_names, parse_class_table};
 pub use text::read_class_text;
 
 use crate::errors::FileError;
@@ -39,6 +40,17 @@ impl Class {
         let name = file::written_name(&id.to_string(), &self.name);
         format!("{id} {name} {red} {green} {blue}\n")
     }
+
+    /// True for the class of what no other class is, named [`background`](is_named_background) or
+    /// [`void`](means_void).
+    pub fn is_background(&self) -> bool {
+        is_named_background(&self.name) || means_void(&self.name)
+    }
+}
+
+/// True for the name `background` in any case, and for LabelMe's `_background_`.
+pub fn is_named_background(name: &str) -> bool {
+    name.to_lowercase().trim_matches('_') == "background"
 }
 
 /// The classes of a data set.
@@ -89,6 +101,17 @@ pub enum ClassError {
          #rrggbb`, such as `7 road 128 64 128`, with ids and colors from 0 to 255, or `id ignore`"
     )]
     Line(usize, String),
+    /// A malformed row of a table, with the number of its line from 1.
+    #[error(
+        "line {line}: `{text}` is not a row of a class; the columns are those that the first line \
+         names, with ids and colors from 0 to 255 and a name"
+    )]
+    Row {
+        /// Number of the line.
+        line: usize,
+        /// Values of the row.
+        text: String,
+    },
     /// An id above 255, with the number of its line from 1.
     #[error(
         "line {line}: the id {id} is above 255, the largest that a class can have: give the class \

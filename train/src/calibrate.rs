@@ -203,7 +203,11 @@ impl Calibrator<'_> {
         for &id in needed {
             self.net.interrupt().check()?;
             let (min, max) = ranges[&id];
-            let step = ((max - min) / 255.0).max(f64::MIN_POSITIVE);
+            let step = (max - min) / 255.0;
+            if is_constant(step) {
+                errors.insert(id, 0.0);
+                continue;
+            }
             let value = clean[id.0].as_ref().context("no value")?;
             let steps =
                 value.f_sub_scalar(min)?.f_div_scalar(step)?.f_round()?.f_clamp(0.0, 255.0)?;
@@ -233,7 +237,11 @@ fn all_values(net: &Net, image: &Tensor) -> Result<Vec<Tensor>> {
 /// Adds the histogram of a value to the counts, a slice of it at a time, as bins take more memory than values.
 fn add_histogram(value: &Tensor, (min, max): (f64, f64), totals: &mut [u64]) -> Result<()> {
     const SLICE: i64 = 1 << 20;
-    let step = ((max - min) / HISTOGRAM_BINS as f64).max(f64::MIN_POSITIVE);
+    let step = (max - min) / HISTOGRAM_BINS as f64;
+    if is_constant(step) {
+        totals[0] += value.numel() as u64;
+        return Ok(());
+    }
     let flat = value.f_permute(channels_last_order(value))?.f_flatten(0, -1)?;
     let mut counts = vec![0_i64; HISTOGRAM_BINS];
     for slice in flat.f_split(SLICE, 0)? {
@@ -247,6 +255,11 @@ fn add_histogram(value: &Tensor, (min, max): (f64, f64), totals: &mut [u64]) -> 
         totals.iter_mut().zip(&counts).for_each(|(total, &count)| *total += count as u64);
     }
     Ok(())
+}
+
+/// True if a step between values is nothing in 32-bit floats: an image of one color gives such maps.
+fn is_constant(step: f64) -> bool {
+    (step as f32) < f32::MIN_POSITIVE
 }
 
 /// Order of dimensions in which a map lies in memory, so that flattening it copies nothing.

@@ -37,11 +37,12 @@ pub struct Config {
     /// Folder of the data set. Needed by every data set but `synthetic`.
     pub root: Option<PathBuf>,
     /// List file of the labeled images, or a folder of them such as `images/train`, relative to
-    /// `root`, or else to the current folder. For `folder`, `all` stands for all images there. Needed
-    /// by every data set but `synthetic`.
+    /// `root`, or else to the current folder. For `folder`, `all` stands for all images there, and
+    /// `labeled` for those with a label map. Needed by every data set but `synthetic`.
     pub labeled: Option<PathBuf>,
     /// List file of the unlabeled images, or a folder of them, relative to `root`; a second column
-    /// with labels is not read. Needed by the modes `mean-teacher` and `prototype`.
+    /// with labels is not read. For `folder`, `unlabeled` stands for the images without a label map.
+    /// Needed by the modes `mean-teacher` and `prototype`.
     pub unlabeled: Option<PathBuf>,
     /// List file with the labels of the unlabeled images, relative to `root`. They are used only to
     /// log the accuracy of pseudo-labels and to score the teacher on these images; nothing is
@@ -171,6 +172,10 @@ pub struct Config {
     /// OHEM keeps at least this share of the labeled pixels.
     #[schemars(range(min = 0, max = 1))]
     pub ohem_kept: f64,
+    /// Weight of a soft Dice loss (Milletari et al., 2016) that is added to `criterion` on labeled pixels: rare classes and thin
+    /// things count as much as common ones. 0 leaves it out.
+    #[schemars(range(min = 0, max = 100))]
+    pub dice_weight: f64,
     /// Weights of the classes in the loss.
     pub class_weights: ClassWeights,
     /// Label of the padding where a crop is larger than the image.
@@ -385,6 +390,7 @@ impl Default for Config {
             criterion: SupervisedLoss::CrossEntropy,
             ohem_threshold: 0.7,
             ohem_kept: 0.19,
+            dice_weight: 0.0,
             class_weights: ClassWeights::None,
             pad_label: PadLabel::Ignore,
 
@@ -483,8 +489,8 @@ impl Config {
 
     /// Like [`Config::read`], from TOML text.
     pub fn parse(text: &str, settings: &[String]) -> Result<Self> {
-        let mut table: toml::Table =
-            toml::from_str(text).map_err(|error| anyhow!("{}", one_line(&error)))?;
+        let mut table: toml::Table = toml::from_str(text)
+            .map_err(|error| anyhow!("{}{}", one_line(&error), line(&error, text)))?;
         for (old, current) in RENAMED {
             if let Some(value) = table.remove(old)
                 && table.insert(current.to_owned(), value).is_some()
@@ -590,6 +596,16 @@ fn one_line(error: &toml::de::Error) -> String {
         .find_map(|line| line.trim().strip_prefix("in `"))
         .map(|key| format!(" (in `{key})"));
     format!("{}{}", error.message(), key.unwrap_or_default())
+}
+
+/// Names the line of an error in a text; empty if it has no place there.
+fn line(error: &toml::de::Error, text: &str) -> String {
+    let place = error.span().and_then(|span| text.get(..span.start));
+    place.map_or_else(String::new, |before| {
+        let number = before.matches('\n').count() + 1;
+        let line = text.lines().nth(number - 1).unwrap_or_default().trim();
+        format!(" (line {number}: `{line}`)")
+    })
 }
 
 #[cfg(test)]

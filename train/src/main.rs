@@ -63,7 +63,7 @@ struct TrainArgs {
     /// Saves the state and stops after so many minutes, with exit status 3
     #[arg(long, value_name = "MINUTES")]
     max_minutes: Option<f64>,
-    /// Checkpoint folder of the initial weights
+    /// Checkpoint folder of the initial weights; those of classes in the last layer are taken by name
     #[arg(long, value_name = "CHECKPOINT", conflicts_with = "resume")]
     init_from: Option<PathBuf>,
     /// Reads every listed file and prints the plan, without training
@@ -254,7 +254,6 @@ fn train(arguments: &TrainArgs) -> Result<u8> {
         .map(|axis| axis.parse())
         .collect::<Result<Vec<AblationAxis>>>()
         .map_err(Usage)?;
-    let config = Config::read(path, &arguments.settings).map_err(Usage)?;
     let limit = arguments
         .max_minutes
         .map(|minutes| Duration::try_from_secs_f64(60.0 * minutes))
@@ -279,6 +278,7 @@ fn train(arguments: &TrainArgs) -> Result<u8> {
             Err(stop) => Ok(stop.exit_status()),
         };
     }
+    let config = Config::read(path, &arguments.settings).map_err(Usage)?;
     match fit(&config, &options)? {
         RunOutcome::Finished(scores) => {
             for Score { metrics, .. } in scores.into_iter().filter(|score| score.which == "teacher")

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use protoseg_models::analysis::Role;
 use protoseg_models::arch::vit_head::STEM_PREFIX;
 use protoseg_models::checkpoint::Checkpoint;
+use protoseg_models::classes::ClassTable;
 use protoseg_models::graph::{Graph, Tag};
 use protoseg_models::random::Stream;
 use protoseg_models::weights::{self, StateDict, Tensor};
@@ -121,31 +122,96 @@ fn read_existing(path: &Path, key: &str) -> Result<StateDict> {
     read(path)
 }
 
-/// Loads a checkpoint folder into the weights of a network; last layers for another number of classes keep their initial
-/// weights.
+/// Loads a checkpoint folder into the weights of a network for `classes`. In last layers, the rows of a class are those of
+/// the class of that name; the others keep their initial weights.
 ///
 /// Returns a description for the log.
-pub fn load_checkpoint(weights: &mut StateDict, graph: &Graph, folder: &Path) -> Result<String> {
-    let mut found = Checkpoint::read(folder)?.weights;
-    let lasts = graph.tags().values().map(|&id| &graph.node(id).name);
-    let lasts = lasts.flat_map(|name| ["weight", "bias"].map(|part| format!("{name}.{part}")));
-    let mut skipped = 0;
-    for name in lasts {
-        if let (Some(theirs), Some(ours)) = (found.get(&name), weights.get(&name))
-            && theirs.shape != ours.shape
-        {
-            found.insert(name, ours.clone());
-            skipped += 1;
+pub fn load_checkpoint(
+    weights: &mut StateDict,
+    graph: &Graph,
+    classes: &ClassTable,
+    folder: &Path,
+) -> Result<String> {
+    let checkpoint = Checkpoint::read(folder)?;
+    let sources = same_classes(classes, &checkpoint.header.classes);
+    let mut found = checkpoint.weights;
+    for tag in [Tag::Logits, Tag::Aux] {
+        let Some(id) = graph.tagged(tag) else { continue };
+        for part in ["weight", "bias"] {
+            let name = format!("{}.{part}", graph.node(id).name);
+            if let (Some(theirs), Some(ours)) = (found.get(&name), weights.get(&name)) {
+                let rows = rows_of(ours, theirs, &sources);
+                found.insert(name, rows);
+            }
         }
     }
     let report = place(weights, found)
         .with_context(|| format!("{} does not fit the network", folder.display()))?;
-    let note = if skipped > 0 {
-        "; the last layer starts from random weights, as the classes differ"
-    } else {
-        ""
-    };
+    let note = class_note(classes, &checkpoint.header.classes, &sources);
     Ok(format!("{report} from {}{note}", folder.display()))
+}
+
+/// The position of each class in another table: the class of that name, in the same upper and lower case if there is one.
+fn same_classes(ours: &ClassTable, theirs: &ClassTable) -> Vec<Option<usize>> {
+    let find = |is_same: &dyn Fn(&str) -> bool| {
+        theirs.classes().iter().position(|class| is_same(&class.name))
+    };
+    let position = |name: &str| {
+        let lower = name.to_lowercase();
+        find(&|other| other == name).or_else(|| find(&|other| other.to_lowercase() == lower))
+    };
+    ours.classes().iter().map(|class| position(&class.name)).collect()
+}
+
+/// The rows of the same classes out of `theirs`, the others out of `ours`; `ours` where a row has another size.
+fn rows_of(ours: &Tensor, theirs: &Tensor, sources: &[Option<usize>]) -> Tensor {
+    let mut rows = ours.clone();
+    let (Some(&count), Some(&their_count)) = (ours.shape.first(), theirs.shape.first()) else {
+        return rows;
+    };
+    if ours.shape[1..] != theirs.shape[1..] || count != sources.len() {
+        return rows;
+    }
+    let length: usize = ours.shape[1..].iter().product();
+    let from = theirs.data.chunks_exact(length);
+    for (row, source) in rows.data.chunks_exact_mut(length).zip(sources) {
+        let source = source.filter(|&source| source < their_count);
+        if let Some(values) = source.and_then(|source| from.clone().nth(source)) {
+            row.copy_from_slice(values);
+        }
+    }
+    rows
+}
+
+/// Says which classes differ; nothing if all are the same in the same order.
+fn class_note(ours: &ClassTable, theirs: &ClassTable, sources: &[Option<usize>]) -> String {
+    let fresh: Vec<String> = ours
+        .classes()
+        .iter()
+        .zip(sources)
+        .filter(|(_, source)| source.is_none())
+        .map(|(class, _)| format!("`{}`", class.name))
+        .collect();
+    let in_order = sources.iter().enumerate().all(|(index, source)| *source == Some(index));
+    if fresh.len() == sources.len() {
+        let names = theirs.classes().iter().take(3).map(|class| format!("`{}`", class.name));
+        let names = names.collect::<Vec<_>>().join(", ");
+        format!(
+            "; the last layer starts from random weights, as no class has the same name (there {names}{})",
+            if theirs.count() > 3 { ", ..." } else { "" }
+        )
+    } else if !fresh.is_empty() {
+        format!(
+            "; in the last layer, {} of {} classes are new and start from random weights: {}",
+            fresh.len(),
+            sources.len(),
+            fresh.join(", ")
+        )
+    } else if !in_order || ours.count() != theirs.count() {
+        "; the last layer is in the order of the classes here, by their names".to_owned()
+    } else {
+        String::new()
+    }
 }
 
 fn place(weights: &mut StateDict, found: StateDict) -> Result<String> {
@@ -240,5 +306,29 @@ mod tests {
         let ratio = deviation("decoder.aspp.project.conv.weight") / (2.0_f64 / 128.0).sqrt();
         assert!((0.97..1.03).contains(&ratio), "{ratio}");
         assert!((0.0085..0.0115).contains(&deviation("decoder.classifier.weight")));
+    }
+
+    #[test]
+    fn rows_of_the_last_layer_follow_the_names_of_classes() {
+        let table = |text: &str| ClassTable::parse(text).unwrap();
+        let (ours, theirs) = (table("0 Water\n1 bg\n2 roof\n"), table("0 bg\n1 road\n2 water\n"));
+        let sources = same_classes(&ours, &theirs);
+        assert_eq!(sources, [Some(2), Some(0), None]);
+        let start = |first: f32| Tensor::from_fn(&[3, 2, 1, 1], |index| first + index as f32);
+        let rows = rows_of(&start(10.0), &start(0.0), &sources);
+        assert_eq!(rows.data, [4.0, 5.0, 0.0, 1.0, 14.0, 15.0]);
+        // Of another width, nothing can be taken.
+        let wide = Tensor::from_fn(&[3, 5, 1, 1], |index| index as f32);
+        assert_eq!(rows_of(&start(10.0), &wide, &sources), start(10.0));
+
+        let note = |ours: &str, theirs: &str| {
+            let (ours, theirs) = (table(ours), table(theirs));
+            class_note(&ours, &theirs, &same_classes(&ours, &theirs))
+        };
+        assert_eq!(note("0 a\n1 b\n", "0 a\n1 b\n"), "");
+        assert!(note("0 a\n1 b\n", "0 b\n1 a\n").contains("in the order of the classes here"));
+        assert!(note("0 a\n1 b\n", "0 a\n1 b\n2 c\n").contains("in the order of the classes"));
+        assert!(note("0 a\n1 c\n", "0 a\n1 b\n").contains("1 of 2 classes are new"));
+        assert!(note("0 x\n1 y\n", "0 a\n1 b\n").contains("no class has the same name"));
     }
 }

@@ -8,17 +8,17 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::run;
+use crate::{demo, run};
 
 const MODES: [&str; 3] = ["supervised", "mean-teacher", "prototype"];
 const SEEDS: [u64; 3] = [0, 1, 2];
-/// Datasets, each with the settings `benches/accuracy/NAME.toml`.
-const SETS: [&str; 2] = ["camvid", "synthetic"];
+/// Datasets, each with the settings `benches/accuracy/NAME.toml`; `cells` is the demo.
+const SETS: [&str; 5] = ["camvid", "synthetic", "cells", "nuclei", "nuclei-vit"];
 const RESULTS: &str = "benches/results/accuracy.jsonl";
 /// Marks around the table in docs/src/results.md.
 const MARKS: [&str; 2] = ["<!-- accuracy: begin -->\n", "<!-- accuracy: end -->"];
@@ -28,18 +28,19 @@ const LEAST_GAIN: f64 = 1.0;
 /// Scores by (dataset, mode, seed).
 type Rows = BTreeMap<(String, String, u64), Row>;
 
-/// Mean IoU of the teacher in percent, on two lists.
+/// Mean IoU of the teacher in percent.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Row {
     validation: f64,
-    unlabeled: f64,
-    /// Mean IoU of the prototype head on both lists.
-    prototypes: Option<[f64; 2]>,
+    /// On the unlabeled images, where their truth is known and asked for.
+    unlabeled: Option<f64>,
+    /// The same two scores of the prototype head.
+    prototypes: [Option<f64>; 2],
 }
 
 impl Row {
     fn mean(&self) -> f64 {
-        (self.validation + self.unlabeled) / 2.0
+        self.unlabeled.map_or(self.validation, |unlabeled| (self.validation + unlabeled) / 2.0)
     }
 }
 
@@ -49,7 +50,12 @@ pub(crate) fn prove(root: &Path, names: &[String]) -> Result<()> {
     run::build_programs(root)?;
     let chosen = |name: &&&str| names.is_empty() || names.iter().any(|chosen| chosen == *name);
     for name in SETS.iter().filter(chosen) {
-        let data = if *name == "camvid" { Some(half_camvid(root)?) } else { None };
+        let data = match *name {
+            "camvid" => Some(half_camvid(root)?),
+            "synthetic" => None,
+            "cells" => Some(cells(root)?),
+            _ => Some(utf8(data_folder(root, "nuclei")?)?),
+        };
         for (seed, mode) in
             SEEDS.iter().flat_map(|seed| MODES.iter().map(move |mode| (*seed, *mode)))
         {
@@ -77,27 +83,48 @@ pub(crate) fn prove(root: &Path, names: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Writes CamVid at half size if it is missing, and returns its folder.
-fn half_camvid(root: &Path) -> Result<String> {
+/// Returns the folder of a dataset.
+fn data_folder(root: &Path, name: &str) -> Result<PathBuf> {
     let data = std::env::var_os("PROTOSEG_DATA")
         .map_or_else(|| root.join("../shared/data"), Into::into)
-        .join("camvid");
+        .join(name);
     ensure!(
         data.is_dir(),
-        "{} not found; set PROTOSEG_DATA to the folder that contains camvid/",
+        "{} not found; set PROTOSEG_DATA to the folder that contains {name}/",
         data.display()
     );
+    Ok(std::path::absolute(data)?)
+}
+
+/// Writes CamVid at half size if it is missing, and returns its folder.
+fn half_camvid(root: &Path) -> Result<String> {
+    let data = data_folder(root, "camvid")?;
     let half = root.join("runs/camvid-240x180");
     run::execute(run::cargo(root, "build").args(["--example", "halve"]))?;
     run::execute(run::program(root, "examples/halve")?.arg(&data).arg(&half))?;
-    half.into_os_string().into_string().ok().context("the repository's path is not UTF-8")
+    utf8(half)
+}
+
+/// Draws the data of the demo, and returns its folder.
+fn cells(root: &Path) -> Result<String> {
+    let folder = utf8(root.join("runs/accuracy-cells"))?;
+    run::execute(run::program(root, "protoseg")?.args(demo::CELLS).arg(&folder))?;
+    Ok(folder)
+}
+
+fn utf8(path: PathBuf) -> Result<String> {
+    path.into_os_string().into_string().ok().context("the path of the data is not UTF-8")
 }
 
 /// Trains one run, resuming it if it was interrupted, and returns its scores.
 fn train(root: &Path, name: &str, mode: &str, seed: u64, data: Option<&str>) -> Result<Value> {
     let out = root.join("runs/accuracy").join(name);
     let mut command = run::program(root, "protoseg-train")?;
-    command.arg(format!("benches/accuracy/{name}.toml")).arg("--out").arg(&out);
+    let config = match name {
+        "cells" => "train/configs/demo.toml".to_owned(),
+        name => format!("benches/accuracy/{name}.toml"),
+    };
+    command.arg(config).arg("--out").arg(&out);
     command.args([
         "--threads",
         "1",
@@ -140,15 +167,12 @@ fn parse(text: &str) -> Result<Rows> {
             });
             metrics.and_then(|score| score["metrics"]["scores"]["mean_iou"].as_f64())
         };
-        let teacher = |list: &str| {
-            score("teacher", list).with_context(|| format!("a line lacks the score on {list}"))
-        };
+        let lists = ["validation", "unlabeled"];
+        let [validation, unlabeled] = lists.map(|list| score("teacher", list));
         let row = Row {
-            validation: teacher("validation")?,
-            unlabeled: teacher("unlabeled")?,
-            prototypes: score("prototype head", "validation")
-                .zip(score("prototype head", "unlabeled"))
-                .map(|(validation, unlabeled)| [validation, unlabeled]),
+            validation: validation.context("a line lacks the score on validation")?,
+            unlabeled,
+            prototypes: lists.map(|list| score("prototype head", list)),
         };
         Ok(((word("data")?, word("mode")?, seed), row))
     };
@@ -216,16 +240,16 @@ fn report(rows: &Rows) -> String {
             let Some(row) = rows.get(&(name.to_owned(), (*mode).to_owned(), *seed)) else {
                 continue;
             };
-            let [validation, unlabeled] = match row.prototypes {
-                Some(prototypes) => prototypes.map(|score| format!("{score:.2}")),
-                None => [String::new(), String::new()],
-            };
+            let cell =
+                |score: Option<f64>| score.map_or_else(String::new, |score| format!("{score:.2}"));
             let _ = writeln!(
                 text,
-                "| {mode} | {seed} | {:.2} | {:.2} | {:.2} | {validation} | {unlabeled} |",
+                "| {mode} | {seed} | {:.2} | {} | {:.2} | {} | {} |",
                 row.validation,
-                row.unlabeled,
-                row.mean()
+                cell(row.unlabeled),
+                row.mean(),
+                cell(row.prototypes[0]),
+                cell(row.prototypes[1])
             );
         }
         if let Some(both) = differences(rows, name) {

@@ -12,10 +12,23 @@ use crate::{Usage, run, setup};
 
 /// Folder of all outputs.
 pub(crate) const OUT: &str = "runs/demo";
-/// Seed of synthetic images that training does not use.
-const UNSEEN_SEED: &str = "77";
-/// Height and width of synthetic images, as in `train/configs/demo.toml`.
-const SIZE: &str = "128x256";
+/// What is drawn: few labeled images, many unlabeled ones, and images that training does not see.
+pub(crate) const CELLS: [&str; 14] = [
+    "synth",
+    "--kind",
+    "cells",
+    "--count",
+    "232",
+    "--labeled",
+    "12",
+    "--validation",
+    "100",
+    "--size",
+    "128x128",
+    "--seed",
+    "1",
+    "--out",
+];
 
 /// `cargo xtask demo [--data DIR]`.
 pub(crate) fn command(root: &Path, arguments: &[String]) -> Result<()> {
@@ -53,8 +66,12 @@ impl Demo<'_> {
             std::fs::remove_dir_all(&out).with_context(|| format!("removing {}", out.display()))?;
         }
         let data = camvid.map(utf8).transpose()?;
+        let cells = output("cells");
         match &data {
-            None => self.train("train/configs/demo.toml", &[])?,
+            None => {
+                self.step("draw images of cells", &[&CELLS[..], &[&cells]].concat())?;
+                self.train("train/configs/demo.toml", &[&format!("root={cells}")])?;
+            }
             // Fewer steps than configured, which would take most of an hour.
             Some(folder) => {
                 let root = format!("root={folder}");
@@ -67,20 +84,21 @@ impl Demo<'_> {
             self.step(&format!("export {mode}"), &["export", &checkpoint, "--out", bundle])?;
         }
         self.step("check against libtorch", &["check", &bundle])?;
-        let frames = output("frames");
         let (scored_on, images) = match &data {
             None => {
-                let synth = ["synth", "--out", &frames, "--seed", UNSEEN_SEED, "--size", SIZE];
-                self.step("render four images", &[synth.as_slice(), &["--count", "4"]].concat())?;
-                let set = ["--data", "synthetic", "--seed", UNSEEN_SEED, "--size", SIZE];
-                ([set.as_slice(), &["--limit", "100"]].concat(), format!("{frames}/images"))
+                let set = ["--data", "folder", "--root", &cells, "--list", "val.txt"];
+                (set.to_vec(), vec!["--list".to_owned(), format!("{cells}/val.txt")])
             }
-            Some(folder) => (vec!["--data", "camvid", "--root", folder], format!("{folder}/val")),
+            Some(folder) => {
+                (vec!["--data", "camvid", "--root", folder], vec![format!("{folder}/val")])
+            }
         };
         let eval = ["eval", &bundle, "--beside", &baseline, "--sheet", &output("sheet.png")];
         self.step("score both on unseen images", &[eval.as_slice(), &scored_on].concat())?;
-        let label = ["label", &bundle, &images, "--out", &output("labels")];
-        self.step("label images", &[label.as_slice(), &["--format", "ids,color,overlay"]].concat())
+        let images = images.iter().map(String::as_str);
+        let (labels, formats) = (output("labels"), "ids,color,overlay");
+        let label = ["label", &bundle, "--out", &labels, "--format", formats];
+        self.step("label images", &label.into_iter().chain(images).collect::<Vec<_>>())
     }
 
     fn train(&mut self, config: &str, settings: &[&str]) -> Result<()> {

@@ -237,6 +237,10 @@ mod tests {
             ["road", "open water", "sky"]
         );
         assert_eq!(names("list.json", r#"["a", "b"]"#), ["a", "b"]);
+        let roboflow = "Pixel Value, Class\n0, background\n1, car\n";
+        assert_eq!(names("_classes.csv", roboflow), ["background", "car"]);
+        assert_eq!(names("class_dict.csv", "name,r,g,b\nsky,1,2,3\nsea,3,2,1\n"), ["sky", "sea"]);
+        assert!(load("_classes.csv", "id,name\n0,a\n1,\n").unwrap_err().contains("line 3"));
         // ADE20K has two classes of one name.
         assert_eq!(names("names.txt", "box\nsky\nbox\n"), ["box", "sky", "box 2"]);
         assert_eq!(names("names.txt", "a\na\na 2\na\n"), ["a", "a 3", "a 2", "a 4"]);

@@ -20,10 +20,14 @@ const COLORS: usize = 64;
 const SUM_ROUNDING: f32 = 2e-2;
 
 /// Tells what scores `[n, channels, h, w]` are. `far` are the scores of values beyond any image,
-/// where they are known: probabilities stay between 0 and 1.
-pub(super) fn score_kind(scores: &[Tensor], far: Option<&Tensor>) -> ScoreKind {
+/// where they are known: probabilities stay between 0 and 1. Those of an operation whose values lie
+/// `between_ones`, -1 and 1, are on a scale of their own.
+pub(super) fn score_kind(scores: &[Tensor], far: Option<&Tensor>, between_ones: bool) -> ScoreKind {
     let is_share = |value: f32| (-ROUNDING..=1.0 + ROUNDING).contains(&value);
     let all = || scores.iter().flat_map(|scores| &scores.data);
+    if between_ones && all().all(|&value| is_share(value.abs())) {
+        return ScoreKind::Unscaled;
+    }
     if all().all(|&value| is_share(value)) {
         let mut far = far.into_iter().flat_map(|scores| &scores.data);
         let bounded = far.all(|&value| !value.is_finite() || is_share(value));
@@ -407,8 +411,9 @@ mod tests {
 
     #[test]
     fn scores_are_told_apart() {
-        let kind =
-            |data: &[f32], far: &[f32]| score_kind(&[scores(2, data)], Some(&scores(2, far)));
+        let kind = |data: &[f32], far: &[f32]| {
+            score_kind(&[scores(2, data)], Some(&scores(2, far)), false)
+        };
         use ScoreKind::{LogProbabilities, LogSigmoid, Logits, Probabilities, Unscaled};
         assert_eq!(kind(&[0.2, 0.9, 0.8, 0.1], &[0.0, 1.0, 1.0, 0.0]), Probabilities);
         // One score a class, of its own.
@@ -426,12 +431,19 @@ mod tests {
         assert_eq!(kind(&[3.0, -5.0, -2.0, -6.0], &[]), Logits);
         // Unit vectors.
         assert_eq!(kind(&[0.6, -0.8, 0.8, 0.6], &[0.0, -1.0, 1.0, 0.0]), Unscaled);
-        let one = |data: &[f32], far: &[f32]| score_kind(&[scores(1, data)], Some(&scores(1, far)));
+        let one = |data: &[f32], far: &[f32]| {
+            score_kind(&[scores(1, data)], Some(&scores(1, far)), false)
+        };
         assert_eq!(one(&[-3.0, -0.4], &[-700.0, 0.0]), LogProbabilities);
         assert_eq!(one(&[-3.0, -0.4], &[-700.0, 90.0]), Logits);
         assert_eq!(one(&[-3.0, -0.4], &[-700.0, -3.0]), Logits);
         assert_eq!(one(&[-0.4, 0.9], &[-1.0, 1.0]), Unscaled);
         assert_eq!(one(&[-0.4, 0.9], &[-9.0, 1.0]), Logits);
+        // Files that take bytes show no scores of values beyond images.
+        for data in [[-0.4, 0.9], [0.2, 0.4], [-0.4, -0.2]] {
+            assert_eq!(score_kind(&[scores(2, &data)], None, true), Unscaled);
+        }
+        assert_eq!(score_kind(&[scores(2, &[-0.4, 0.9])], None, false), Logits);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use protoseg_models::interface::{InputElement, Interface, OutputLayout};
 use super::reading::{self, Expected, OutputReading, Unreadable, first_image, image};
 use super::signature::InputFormat;
 use super::unsteady_nodes::UnsteadyNodes;
-use super::{ImportError, ImportOptions, other_outputs};
+use super::{ImportError, ImportOptions, last_operation, other_outputs};
 use crate::session::{RawOutput, RawValues, Runner, SessionError};
 
 /// Seed of the images.
@@ -58,7 +58,7 @@ pub(super) struct Candidate<'a> {
     pub(super) remarks: Vec<String>,
     /// Task of the network, as YOLO notes it.
     pub(super) task: Option<&'a str>,
-    /// Bytes of the file.
+    /// The file; empty where they are not known.
     pub(super) bytes: &'a [u8],
 }
 
@@ -86,8 +86,8 @@ impl<'a> Candidate<'a> {
         options: &'a ImportOptions,
         outputs: &'a [TensorInfo],
     ) -> Self {
-        let (chosen, remarks) = (None, Vec::new());
-        Self { runner, format, options, outputs, chosen, remarks, task: None, bytes: &[] }
+        let (remarks, bytes) = (Vec::new(), &[]);
+        Self { runner, format, options, outputs, chosen: None, remarks, task: None, bytes }
     }
 
     pub(super) fn into_runner(self) -> &'a mut Runner {
@@ -377,6 +377,13 @@ impl<'a> Candidate<'a> {
         let (_, layout) = self.chosen.clone()?;
         let (_, output) = self.run(&scene(size), size, true).ok()?.pop()?;
         Some(first_image(&output, layout))
+    }
+
+    /// True where the file computes the chosen output by an operation whose values lie between -1 and
+    /// 1.
+    pub(super) fn lies_between_ones(&self) -> bool {
+        let chosen = self.chosen.as_ref();
+        chosen.is_some_and(|(name, _)| last_operation::lies_between_ones(self.bytes, name))
     }
 
     /// Finds how many images the file takes at once: None for any number. Each must get what it

@@ -20,9 +20,10 @@ pub(super) fn placement(
     }
     match fit {
         Fit::Window | Fit::Pad => None,
-        Fit::Resize => Some(Placement { canvas, start: [0, 0], size: canvas }),
+        Fit::Resize => Some(Placement { canvas, start: [0, 0], size: canvas, has_bars: false }),
         Fit::Scale(scaling) => {
-            Some(Placement { canvas, start: [0, 0], size: scaling.scaled(size) })
+            let size = scaling.scaled(size);
+            Some(Placement { canvas, start: [0, 0], size, has_bars: false })
         }
         Fit::Letterbox => {
             let scale = |axis: usize| canvas[axis] as f64 / size[axis] as f64;
@@ -35,7 +36,7 @@ pub(super) fn placement(
                 true => 0,
                 false => (canvas[axis] - scaled[axis]) / 2,
             });
-            Some(Placement { canvas, start, size: scaled })
+            Some(Placement { canvas, start, size: scaled, has_bars: true })
         }
     }
 }
@@ -61,8 +62,9 @@ impl Painter {
     /// Appends the canvas `[height, width, 3]` with the scaled image to a buffer. Where images
     /// shrink, all pixels count that shrink into one, as in Pillow.
     pub(super) fn append(self, image: &ImageView<'_>, placement: Placement, pixels: &mut Vec<u8>) {
-        let Placement { canvas: [canvas_height, canvas_width], start, size: [height, width] } =
-            placement;
+        let Placement {
+            canvas: [canvas_height, canvas_width], start, size: [height, width], ..
+        } = placement;
         let scaled = self.scaled(image, [height, width]);
         let bars = |count: usize| self.bars.color.repeat(count);
         let below = canvas_height - start[0] - height;

@@ -67,6 +67,24 @@ impl InputSizes {
         }
     }
 
+    /// Says in which size images are run, height first; `whole` for those that keep theirs.
+    pub(super) fn describe(self) -> String {
+        match self {
+            Self::Any | Self::Grid(_) | Self::Sides(..) | Self::One(_) => "whole".to_owned(),
+            Self::Fitted(fit, [height, width], _) => {
+                let way = match fit {
+                    Fit::Resize => "resized to",
+                    Fit::Letterbox => "scaled between bars to",
+                    Fit::Pad => "padded to",
+                    // Neither has one size.
+                    Fit::Window | Fit::Scale(_) => "in",
+                };
+                format!("{way} {height}x{width} (height x width)")
+            }
+            Self::Scaled(scaling, _) => format!("scaled {scaling}"),
+        }
+    }
+
     /// Returns the size to which an image is padded or scaled.
     pub(super) fn padded(self, size: [usize; 2]) -> Result<[usize; 2], SegmentError> {
         let refused = |expected: String, way: String| {

@@ -9,10 +9,10 @@ use protoseg_models::variant::ModelKind;
 use protoseg_models::window::{Blend, LogitGrid, ShortSides, Window, WindowPlan};
 
 use super::fit::Painter;
-use super::rolling::RollingMerger;
+use super::rolling::{self, Predicted, RollingMerger};
 use super::{ImageView, InputSizes, SegmentError};
 use crate::kernels::LogitPlanes;
-use crate::stitch::{Stitcher, are_finite};
+use crate::stitch::{Stitcher, are_finite, run_order};
 use crate::upsample::{self, LogitGeometry, Outputs, Prediction, ScoreScale};
 
 /// Splits images into tiles; the same for all segmenters of a model.
@@ -62,12 +62,15 @@ impl Tiler {
             let bytes = product(&[self.classes, rows, columns, size_of::<f32>()]);
             return Ok(TileCost { pixels: product(&padded), bytes });
         };
-        let [rows, columns] = plan.logit_size();
-        let rows = if outputs.logits { rows } else { rows.min(plan.tile_logits()[0] + 1) };
+        let logits = match outputs.logits {
+            true => product(&plan.logit_size()),
+            false => rolling::held_logits(&plan),
+        };
         // Where each window starts, in pixels and in logits.
         let starts = product(&[plan.count(), 2, size_of::<[usize; 2]>()]);
-        let bytes =
-            product(&[self.classes, rows, columns, size_of::<f32>()]).saturating_add(starts);
+        let bytes = logits
+            .saturating_mul(product(&[self.classes, size_of::<f32>()]))
+            .saturating_add(starts);
         let [height, width] = plan.tile_size();
         Ok(TileCost { pixels: product(&[plan.count(), height, width]), bytes })
     }
@@ -83,7 +86,7 @@ impl Tiler {
         }
         let plan = self.window_plan(size)?.map(Arc::new);
         let (starts, tile_size) = match &plan {
-            Some(plan) => (plan.starts().collect(), plan.tile_size()),
+            Some(plan) => (run_order(plan), plan.tile_size()),
             None => (vec![[0, 0]], self.sizes.padded(size)?),
         };
         let padded = plan.as_ref().map_or(tile_size, |plan| plan.padded());
@@ -181,7 +184,8 @@ impl TileMerger {
                 Stitcher::new(plan, *classes).ok_or_else(too_large)?,
             )),
             Some(plan) => MergeState::Rolling(Box::new(
-                RollingMerger::new(plan, *classes, frame, outputs).ok_or_else(too_large)?,
+                RollingMerger::new(plan, *classes, frame, outputs, Predicted::Frame)
+                    .ok_or_else(too_large)?,
             )),
         };
         Ok(Self {
@@ -295,9 +299,11 @@ mod tests {
     #[test]
     fn a_cost_counts_what_the_network_sees_and_what_is_held() {
         let windows = tiler(Some(Window { size: 48, stride: 32 }));
-        // Of 25 rows of logits in 30 columns, 13 are held at a time.
+        // Of 25 rows of logits in 30 columns, 13 around a window, of 12 columns and those of a group
+        // of pixels; and over the whole width the 7 rows by which the last windows overlap, and one.
         let cost = windows.cost([100, 117], LABELS).unwrap();
-        assert_eq!(cost, TileCost { pixels: 12 * 48 * 48, bytes: 3 * 13 * 30 * 4 + 12 * 32 });
+        let held = 13 * (12 + 8) + 8 * 30 + 2;
+        assert_eq!(cost, TileCost { pixels: 12 * 48 * 48, bytes: 3 * held * 4 + 12 * 32 });
         assert_eq!(windows.cost([100, 117], LOGITS).unwrap().bytes, 3 * 25 * 30 * 4 + 12 * 32);
         assert_eq!(windows.cost([4, 5], LABELS).unwrap(), TileCost { pixels: 20, bytes: 0 });
         let labels = Tiler { kind: ModelKind::Labels, ..windows };

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use protoseg_models::variant::ModelKind;
 use protoseg_models::window::WindowPlan;
 
-use super::rolling::RollingMerger;
+use super::rolling::{Predicted, RollingMerger};
 use super::{ImageView, SegmentError, Segmenter, timed_run};
 use crate::stage::Stage;
+use crate::stitch::run_order;
 use crate::upsample::{Outputs, Prediction};
 
 /// An image that comes from the top, and whose prediction goes the same way.
@@ -31,7 +32,7 @@ pub trait RowStream {
 pub(super) trait WindowStream {
     type Error: From<SegmentError>;
 
-    /// Makes rows of the image ready, of which those above are not needed again.
+    /// Makes rows of the image ready; those above are not needed again.
     fn hold(&mut self, rows: Range<usize>) -> Result<(), Self::Error>;
 
     /// Appends a window `[height, width]` at a row and column within the rows that are ready.
@@ -137,8 +138,9 @@ impl Segmenter {
     /// Labels, confidence and margin have the bits that [`predict`](Self::predict) gives them by
     /// windows; [`Outputs::logits`] is not regarded.
     ///
-    /// Memory is taken for the pixels, logits and predictions of one row of windows over the image's
-    /// width; of two where a batch of windows spans two. Models that run images whole are refused.
+    /// Memory is taken for the pixels and predictions of one row of windows over the image's width,
+    /// of two where a batch of windows spans two, and for the logits of the rows by which windows
+    /// overlap. Models that run images whole are refused.
     pub fn predict_rows<S: RowStream>(
         &mut self,
         size: [usize; 2],
@@ -155,9 +157,9 @@ impl Segmenter {
         let frame = self.geometry(size, plan.padded())?;
         let outputs = Outputs { logits: false, ..outputs };
         let classes = self.model.classes.count();
-        let merger = self
-            .times
-            .timed(Stage::Stitch, || RollingMerger::by_rows(&plan, classes, &frame, outputs));
+        let merger = self.times.timed(Stage::Stitch, || {
+            RollingMerger::new(&plan, classes, &frame, outputs, Predicted::Rows)
+        });
         let [height, width] = size;
         let merger = merger.ok_or(SegmentError::TooLarge { height, width })?;
         let (count, pixels) = (plan.count(), Vec::new());
@@ -165,7 +167,7 @@ impl Segmenter {
         self.run_windows(&plan, &mut windows)
     }
 
-    /// Runs the windows of an image in batches, in the plan's order.
+    /// Runs the windows of an image in batches, in their [order](run_order).
     pub(super) fn run_windows<S: WindowStream>(
         &mut self,
         plan: &WindowPlan,
@@ -173,13 +175,12 @@ impl Segmenter {
     ) -> Result<(), S::Error> {
         let (size, [rows, columns]) = (plan.tile_size(), plan.tile_logits());
         let classes = self.model.classes.count();
-        let starts: Vec<[usize; 2]> = plan.starts().collect();
+        let starts = run_order(plan);
+        let needed = needed_rows(&starts);
         let mut done = 0;
         for starts in starts.chunks(self.batch) {
-            let [Some([first, _]), Some([last, _])] = [starts.first(), starts.last()] else {
-                continue;
-            };
-            windows.hold(*first..*last + size[0])?;
+            let last = starts.iter().map(|[top, _]| *top).max().unwrap_or(0);
+            windows.hold(needed.get(done).copied().unwrap_or(last)..last + size[0])?;
             self.fill_tiles(starts, size, |start, pixels| windows.copy(start, size, pixels))
                 .ok_or_else(|| {
                     let [height, width] = plan.padded();
@@ -208,4 +209,16 @@ impl Segmenter {
         }
         Ok(())
     }
+}
+
+/// The first row of the image that each window or one after it needs.
+fn needed_rows(starts: &[[usize; 2]]) -> Vec<usize> {
+    let mut least = usize::MAX;
+    let rows = starts.iter().rev().map(|[top, _]| {
+        least = least.min(*top);
+        least
+    });
+    let mut needed: Vec<usize> = rows.collect();
+    needed.reverse();
+    needed
 }

@@ -30,6 +30,9 @@ pub struct Placement {
     pub start: [usize; 2],
     /// Height and width of the scaled image.
     pub size: [usize; 2],
+    /// True where bars fill the rest of the canvas: logits whose centers lie on them are left out.
+    /// Otherwise the image's edge is repeated there.
+    pub has_bars: bool,
 }
 
 /// Meaning of scores: how confidence and margin follow from them.
@@ -71,7 +74,7 @@ impl LogitGeometry {
         let pixels = [self.height, self.width][axis];
         let (start, scale, canvas) = match self.placement {
             None => (0.0, 1.0, self.padded[axis]),
-            Some(Placement { canvas, start, size }) => {
+            Some(Placement { canvas, start, size, .. }) => {
                 (start[axis] as f64, size[axis] as f64 / pixels.max(1) as f64, canvas[axis])
             }
         };
@@ -85,20 +88,36 @@ impl LogitGeometry {
     /// The pixels along height (0) or width (1) among `logits` logits.
     fn positions(&self, axis: usize, logits: usize) -> Vec<Interpolation> {
         let (source, canvas) = self.sources(axis);
-        let last = (logits - 1) as f64;
-        let position = |pixel: usize| {
-            let pixel = source(pixel);
-            let position = if self.align_corners {
-                pixel * last / canvas.saturating_sub(1).max(1) as f64
+        let among_logits = |pixel: f64| {
+            if self.align_corners {
+                pixel * (logits - 1) as f64 / canvas.saturating_sub(1).max(1) as f64
             } else {
                 (pixel + 0.5) * logits as f64 / canvas as f64 - 0.5
-            };
-            let position = position.clamp(0.0, last);
+            }
+        };
+        let [least, most] = self.own(axis, logits, among_logits);
+        let position = |pixel: usize| {
+            let position = among_logits(source(pixel)).clamp(least as f64, most as f64);
             let first = position as usize;
             let weight = position - first as f64;
-            Interpolation { first, second: (first + 1).min(logits - 1), weight }
+            Interpolation { first, second: (first + 1).min(most), weight }
         };
         (0..[self.height, self.width][axis]).map(position).collect()
+    }
+
+    /// Returns the first and the last of `places` logits or labels along an axis whose centers lie on
+    /// the image and not on bars, by the position of a pixel of the canvas among them; the nearest
+    /// one where the image is thinner than the distance of two.
+    fn own(&self, axis: usize, places: usize, among_places: impl Fn(f64) -> f64) -> [usize; 2] {
+        let last = places.saturating_sub(1);
+        let Some(Placement { start, size, has_bars: true, .. }) = self.placement else {
+            return [0, last];
+        };
+        let edge = |pixels: usize| among_places(pixels as f64 - 0.5);
+        let (low, high) = (edge(start[axis]), edge(start[axis] + size[axis]));
+        let (first, end) = (low.max(0.0).ceil() as usize, high.max(0.0).floor() as usize);
+        let nearest = (low.midpoint(high).max(0.0).round() as usize).min(last);
+        if first <= end.min(last) { [first, end.min(last)] } else { [nearest, nearest] }
     }
 
     /// Every row of pixels among `logits` rows of logits, of which there is at least one.
@@ -114,10 +133,10 @@ impl LogitGeometry {
     /// Returns the nearest of `places` rows (axis 0) or columns (axis 1) of labels for each pixel.
     pub(crate) fn nearest(&self, axis: usize, places: usize) -> Vec<usize> {
         let (source, canvas) = self.sources(axis);
-        let place = |pixel: usize| {
-            let place = (source(pixel) + 0.5) * places as f64 / canvas.max(1) as f64;
-            (place.max(0.0) as usize).min(places.saturating_sub(1))
-        };
+        let among_places = |pixel: f64| (pixel + 0.5) * places as f64 / canvas.max(1) as f64;
+        let [least, most] = self.own(axis, places, |pixel| among_places(pixel) - 0.5);
+        let place =
+            |pixel: usize| (among_places(source(pixel)).max(0.0) as usize).clamp(least, most);
         (0..[self.height, self.width][axis]).map(place).collect()
     }
 
@@ -143,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_stretched_image_has_the_logits_from_edge_to_edge() {
-        let placement = Placement { canvas: [8, 8], start: [0, 0], size: [8, 8] };
+        let placement = Placement { canvas: [8, 8], start: [0, 0], size: [8, 8], has_bars: false };
         let stretched = LogitGeometry {
             placement: Some(placement),
             ..LogitGeometry::new([6, 20], [8, 8], false)
@@ -163,7 +182,8 @@ mod tests {
     #[test]
     fn bars_around_an_image_are_left_out() {
         // 4x8 pixels in the middle of 16x16: scaled by two, with four rows of bars on each side.
-        let placement = Placement { canvas: [16, 16], start: [4, 0], size: [8, 16] };
+        let placement =
+            Placement { canvas: [16, 16], start: [4, 0], size: [8, 16], has_bars: true };
         let frame = LogitGeometry {
             placement: Some(placement),
             ..LogitGeometry::new([4, 8], [16, 16], false)
@@ -174,5 +194,95 @@ mod tests {
         assert_eq!(rows, [4.5, 6.5, 8.5, 10.5]);
         let first = frame.columns(8)[0];
         assert_eq!((first.first, first.second, first.weight), (0, 1, 0.0));
+    }
+
+    /// Rows or columns of an image in a letterbox, by the definition: the logits whose centers lie on
+    /// the image are cut out, and the position of each pixel is looked for among them.
+    fn cut_out(frame: &LogitGeometry, axis: usize, logits: usize) -> Vec<f64> {
+        let Placement { canvas, start, size, .. } = frame.placement.unwrap();
+        let (canvas, start) = (canvas[axis] as f64, start[axis] as f64);
+        let (size, pixels) = (size[axis] as f64, [frame.height, frame.width][axis]);
+        // In pixels of the canvas, whose first one is from 0 to 1.
+        let center = |logit: usize| match frame.align_corners {
+            true if logits == 1 => 0.5,
+            true => logit as f64 * (canvas - 1.0) / (logits - 1) as f64 + 0.5,
+            false => (logit as f64 + 0.5) * canvas / logits as f64,
+        };
+        let inside = |logit: &usize| center(*logit) >= start && center(*logit) <= start + size;
+        let mut kept: Vec<usize> = (0..logits).filter(inside).collect();
+        if kept.is_empty() {
+            let distance = |logit: &usize| (center(*logit) - start - size / 2.0).abs();
+            kept = (0..logits)
+                .rev()
+                .min_by(|a, b| distance(a).total_cmp(&distance(b)))
+                .into_iter()
+                .collect();
+        }
+        let place = |pixel: usize| {
+            let at = start + (pixel as f64 + 0.5) * size / pixels as f64;
+            let behind = kept.iter().position(|&logit| center(logit) >= at);
+            match behind {
+                Some(0) => kept[0] as f64,
+                Some(index) => {
+                    let (before, next) = (center(kept[index - 1]), center(kept[index]));
+                    kept[index - 1] as f64 + (at - before) / (next - before)
+                }
+                None => kept[kept.len() - 1] as f64,
+            }
+        };
+        (0..pixels).map(place).collect()
+    }
+
+    fn letterbox(pixels: [usize; 2], canvas: [usize; 2], corner: bool) -> Placement {
+        let scales = [0, 1].map(|axis| canvas[axis] as f64 / pixels[axis] as f64);
+        let scale = scales[0].min(scales[1]);
+        let size = pixels.map(|side| ((side as f64 * scale).round() as usize).max(1));
+        let margin = |axis: usize| (canvas[axis] - size[axis]) / 2;
+        let start = if corner { [0, 0] } else { [margin(0), margin(1)] };
+        Placement { canvas, start, size, has_bars: true }
+    }
+
+    #[test]
+    fn no_logit_of_a_bar_reaches_the_image() {
+        for (canvas, pixels) in [
+            ([16, 16], [4, 8]),
+            ([16, 16], [31, 8]),
+            ([32, 48], [100, 33]),
+            ([64, 64], [1, 900]),
+            ([64, 64], [900, 1]),
+            ([33, 65], [50, 61]),
+            ([40, 40], [40, 39]),
+        ] {
+            for corner in [false, true] {
+                let placement = letterbox(pixels, canvas, corner);
+                for align_corners in [false, true] {
+                    let frame = LogitGeometry {
+                        placement: Some(placement),
+                        ..LogitGeometry::new(pixels, canvas, align_corners)
+                    };
+                    for (axis, stride) in [(0, 1), (0, 2), (0, 4), (0, 8), (1, 1), (1, 4), (1, 8)] {
+                        let logits = canvas[axis].div_ceil(stride);
+                        let found = frame.positions(axis, logits);
+                        let expected = cut_out(&frame, axis, logits);
+                        assert_eq!(found.len(), expected.len());
+                        for (place, expected) in found.iter().zip(&expected) {
+                            let at = place.first as f64
+                                + place.weight * (place.second - place.first) as f64;
+                            let said = format!("{placement:?} {align_corners} {axis} {stride}");
+                            assert!((at - expected).abs() < 1e-9, "{said}: {at} {expected}");
+                        }
+                        let used = |one: &Interpolation| [one.first, one.second];
+                        let least = expected.iter().copied().fold(f64::MAX, f64::min) as usize;
+                        let most = expected.iter().copied().fold(0.0, f64::max).ceil() as usize;
+                        let mut all = found.iter().filter(|one| one.weight > 0.0).flat_map(used);
+                        assert!(all.all(|logit| (least..=most).contains(&logit)));
+                        if !align_corners {
+                            let nearest = frame.nearest(axis, logits);
+                            assert!(nearest.iter().all(|place| (least..=most).contains(place)));
+                        }
+                    }
+                }
+            }
+        }
     }
 }

@@ -6,7 +6,6 @@
 //! that is missing, ambiguous or of another size costs itself; ids without a meaning stop a
 //! conversion.
 
-mod affix;
 mod classes;
 mod coco;
 mod coco_masks;
@@ -24,8 +23,10 @@ mod mask_files;
 mod mask_tree;
 mod one_per_class;
 mod output;
+mod pairs;
 mod raster;
 mod supervisely;
+mod unlabeled;
 
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
@@ -38,6 +39,7 @@ pub use foreign::ForeignFormat;
 use protoseg_models::classes::{Class, ClassFile, ClassTable, IGNORE_INDEX};
 use protoseg_models::errors::FileError;
 
+use crate::dataset::label_file::class_file;
 use crate::id_map::IdMap;
 use crate::label_mapping::LabelMapping;
 use image_index::FoundImage;
@@ -60,6 +62,8 @@ pub struct ConvertOptions {
     pub threshold: Option<u8>,
     /// File of new ids for those of masks: see [`IdMap`].
     pub map: Option<PathBuf>,
+    /// Writes images without annotations too, in a folder and a list of their own.
+    pub unlabeled: bool,
     /// Largest number of pixels of an image.
     pub max_pixels: u64,
 }
@@ -87,6 +91,10 @@ struct Annotations {
     lists: Vec<(String, Vec<usize>)>,
     /// Parts that were left out or guessed.
     notes: Vec<String>,
+    /// Images without annotations, by their names.
+    unlabeled: Vec<(String, PathBuf)>,
+    /// True if the reader has found these.
+    knows_unlabeled: bool,
     /// True where masks have annotations of the background.
     has_drawn_background: bool,
     /// Images that were inside of annotations.
@@ -236,19 +244,11 @@ impl Conversion {
     }
 
     fn open_files(input: &Path, options: &ConvertOptions) -> Result<Self, ConvertError> {
-        let format = match options.format {
-            Some(format) => format,
-            None if options.map.is_some() => SourceFormat::Folder,
-            None if options.threshold.is_some() => {
-                detect::layout(input, options.images.as_deref(), SourceFormat::Folder)
-            }
-            None => detect::detect(input, options)?,
-        };
         let index = image_index::ImageIndex::new(input, options.images.as_deref())?;
         let own_classes = options
             .classes
             .clone()
-            .or_else(|| Some(folder_of(input).join("classes.txt")).filter(|path| path.is_file()));
+            .or_else(|| Some(class_file(folder_of(input))).filter(|path| path.is_file()));
         let file = own_classes.as_deref().map(ClassFile::load).transpose()?;
         let id_map = options.map.as_deref().map(IdMap::load).transpose()?;
         let source = detect::AnnotationSource {
@@ -258,13 +258,21 @@ impl Conversion {
             classes: file.as_ref().zip(own_classes.as_deref()),
             id_map: id_map.as_ref(),
         };
-        let format = match format {
-            SourceFormat::Masks if mask_files::masks_by_affix(source)?.0.is_some() => {
+        let format = match options.format {
+            // What all masks add to the names of images is no class.
+            Some(SourceFormat::Masks)
+                if pairs::find(source)?.0.iter().any(|own| own.has_pattern) =>
+            {
                 SourceFormat::Folder
             }
-            format => format,
+            Some(format) => format,
+            None if options.map.is_some() => SourceFormat::Folder,
+            None if options.threshold.is_some() => detect::layout(source)?,
+            None => detect::detect(source)?,
         };
         let mut annotations = source.read(format)?;
+        annotations.find_unlabeled(&index);
+        annotations.notes.extend(annotations.unlabeled_note(options.unlabeled));
         if annotations.items.is_empty() {
             let notes = annotations.notes;
             return Err(ConvertError::NoImage { path: input.into(), notes });

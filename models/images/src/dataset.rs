@@ -12,6 +12,7 @@ use protoseg_models::classes::{ClassError, ClassTable, IGNORE_INDEX};
 use protoseg_models::errors::FileError;
 
 use self::derive::LabelFinder;
+use self::half::{HalfSplit, partly_labeled};
 use self::layout::FolderLayout;
 use self::listed::ListReader;
 pub use self::repeats::SampleList;
@@ -23,8 +24,9 @@ use crate::scan::UnreadableFolder;
 pub use crate::scan::is_image_path;
 
 mod derive;
-mod label_file;
-mod layout;
+mod half;
+pub(crate) mod label_file;
+pub(crate) mod layout;
 mod legend;
 mod listed;
 mod repeats;
@@ -115,6 +117,25 @@ pub enum DatasetError {
     /// A missing label, and what lies in its place.
     #[error("{} is missing, though {} refers to it{hint}", path.display(), list.display())]
     MissingLabel { path: PathBuf, list: PathBuf, hint: String },
+    /// Images of a folder of which some have no label, with the first that is missing.
+    #[error(
+        "{missing} of {images} images in {} have no label map: {} is missing{hint}; `labeled` in place \
+         of `all` takes the others (`--split labeled`, `labeled = \"labeled\"`), and in \
+         semi-supervised training `unlabeled = \"unlabeled\"` these; or a list does, with a line \
+         such as `{example}` for each image (`--list FILE`, `labeled = \"FILE\"`)",
+        folder.display(), label.display()
+    )]
+    Unlabeled {
+        folder: PathBuf,
+        missing: usize,
+        images: usize,
+        label: PathBuf,
+        hint: String,
+        example: String,
+    },
+    /// A missing data set.
+    #[error("the folder {} of the data set is not there", .0.display())]
+    NoFolder(PathBuf),
     /// A missing class file.
     #[error("{} is missing: write a line `id name` for each class{hint}", path.display())]
     NoClasses { path: PathBuf, hint: String },
@@ -167,6 +188,20 @@ impl DatasetError {
         }
     }
 
+    /// Says what to do about an image of a list that has no label.
+    fn with_way_out_of_list(self) -> Self {
+        match self {
+            Self::MissingLabel { path, list, hint } => {
+                let hint = format!("{hint}; or take the lines of images without a label map out");
+                Self::MissingLabel { path, list, hint }
+            }
+            Self::Several { first, more, list } => {
+                Self::Several { first: Box::new(first.with_way_out_of_list()), more, list }
+            }
+            other => other,
+        }
+    }
+
     /// Returns what can be done about a label of another size; `None` where the fact says it.
     pub fn way_out(&self) -> Option<String> {
         match self {
@@ -199,7 +234,7 @@ impl Dataset {
                 None => built_in(ClassTable::voc(), "Pascal VOC", |_| false, &[VOC_BORDER]),
             },
             Self::Folder => {
-                let path = root.join("classes.txt");
+                let path = label_file::class_file(root);
                 let classes = label_file::read_classes(&path)?;
                 Ok(LabelMapping::new(classes, ClassOrigin::File(path), |_| false, &[]))
             }
@@ -257,19 +292,9 @@ impl Dataset {
             return Err(DatasetError::Empty(folder.into()));
         }
         let mut labels = LabelFinder::new(self, root, folder);
-        let mut with_label = |image: PathBuf| {
-            let relative = match image.strip_prefix(root) {
-                Ok(relative) => Some(relative.to_owned()),
-                // Named from the current folder.
-                Err(_) => {
-                    std::path::absolute(&image).ok().and_then(|path| list::below(root, &path))
-                }
-            };
-            let label = relative.map(|relative| labels.label(&relative)).transpose()?.flatten();
-            let Some(label) = label else { return Err(DatasetError::NoLabel(image)) };
-            Ok(Sample { image, label: Some(label) })
-        };
-        let all = collect(images.into_iter().map(&mut with_label), folder)?;
+        let found = images.into_iter().map(|image| with_label(&mut labels, root, image));
+        let found: Vec<Result<Sample, DatasetError>> = found.collect();
+        let all = collect(partly_labeled(found, root, folder)?.into_iter(), folder)?;
         let mut list = SampleList::new(all);
         refuse_shared_labels(&list.samples)?;
         list.notes = labels.remarks();
@@ -296,7 +321,11 @@ impl Dataset {
 
     fn listed(self, root: &Path, list: &Path, labeled: bool) -> Result<SampleList, DatasetError> {
         if !list.exists() && root.is_dir() {
-            let (list, remark) = splits::find(self, root, list)?;
+            let found = splits::find(self, root, list);
+            if let (Err(_), Some(wanted)) = (&found, HalfSplit::named(self, root, list)) {
+                return wanted.samples(root, list, labeled);
+            }
+            let (list, remark) = found?;
             let mut samples = self.listed(root, &list, labeled)?;
             samples.notes.insert(0, remark);
             return Ok(samples);
@@ -309,7 +338,8 @@ impl Dataset {
         let lines = list::parse(&bytes, objects, root)
             .map_err(|source| DatasetError::List { list: list.into(), source })?;
         let mut reader = ListReader::new(self, root, list)?;
-        let all = collect(lines.iter().map(|line| reader.sample(line, labeled)), list)?;
+        let all = collect(lines.iter().map(|line| reader.sample(line, labeled)), list);
+        let all = all.map_err(DatasetError::with_way_out_of_list)?;
         if all.is_empty() {
             return Err(DatasetError::Empty(list.into()));
         }
@@ -386,6 +416,22 @@ impl Dataset {
 /// Split of every image of a [`Dataset::Folder`].
 pub const ALL: &str = "all";
 
+/// An image with its label.
+fn with_label(
+    labels: &mut LabelFinder<'_>,
+    root: &Path,
+    image: PathBuf,
+) -> Result<Sample, DatasetError> {
+    let relative = match image.strip_prefix(root) {
+        Ok(relative) => Some(relative.to_owned()),
+        // Named from the current folder.
+        Err(_) => std::path::absolute(&image).ok().and_then(|path| list::below(root, &path)),
+    };
+    let label = relative.map(|relative| labels.label(&relative)).transpose()?.flatten();
+    let Some(label) = label else { return Err(DatasetError::NoLabel(image)) };
+    Ok(Sample { image, label: Some(label) })
+}
+
 /// Collects samples; of several errors the first is told, and the number of the others.
 fn collect(
     samples: impl Iterator<Item = Result<Sample, DatasetError>>,
@@ -436,7 +482,11 @@ fn no_images(root: &Path, path: PathBuf) -> DatasetError {
             let split = split.to_string_lossy();
             format!("; {split}/{} is a split: name `{split}` in place of `all`", images.display())
         }
-        None => "; name the folder of images `images`, and that of label maps `labels`".to_owned(),
+        None => format!(
+            "; name the folder of images `images`, and that of label maps `labels`, or have `protoseg \
+             convert {} --out NEW` make both of label maps beside their images",
+            root.display()
+        ),
     };
     let seen = format!("{}{way}", layout::seen(root));
     DatasetError::NoList { path, root: root.into(), seen }

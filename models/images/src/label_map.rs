@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 use png::{BitDepth, ColorType};
-use protoseg_models::classes::ClassTable;
+use protoseg_models::classes::{Class, ClassTable};
 use protoseg_models::errors::FileError;
 
 use crate::mask::{Mask, MaskSamples, TRAIN_IDS_KEYWORD};
@@ -133,21 +133,31 @@ impl LabelMap {
         self.encode(&self.labels, ColorType::Indexed, Some(palette.as_flattened()), text)
     }
 
-    /// Encodes an RGB PNG of the image, blended half and half with the colors of the classes.
+    /// Encodes an RGB PNG of the image, blended half and half with the colors of the classes. Pixels
+    /// without a class keep the image's, and so do those of the background
+    /// ([`Class::is_background`](protoseg_models::classes::Class::is_background)), unless it is to
+    /// be painted.
     pub fn overlay_png(
         &self,
         image: &RgbImage,
         classes: &ClassTable,
+        paint_background: bool,
     ) -> Result<Vec<u8>, LabelMapError> {
         let map_size = [self.width, self.height];
         let image_size = [image.width() as usize, image.height() as usize];
         if map_size != image_size {
             return Err(LabelMapError::Size { map: map_size, image: image_size });
         }
-        let palette = classes.palette();
+        let painted = |class: &&Class| paint_background || !class.is_background();
+        let mut colors = [None; 256];
+        for (color, class) in colors.iter_mut().zip(classes.classes()) {
+            *color = Some(class).filter(painted).map(|class| class.color);
+        }
         let blend = |(&label, pixel): (&u8, &[u8])| {
-            let color = palette[usize::from(label)];
-            std::array::from_fn::<u8, 3, _>(|channel| pixel[channel].midpoint(color[channel]))
+            let color = colors[usize::from(label)];
+            std::array::from_fn::<u8, 3, _>(|channel| {
+                color.map_or(pixel[channel], |color| pixel[channel].midpoint(color[channel]))
+            })
         };
         let pixels: Vec<u8> =
             self.labels.iter().zip(image.chunks_exact(3)).flat_map(blend).collect();
@@ -226,6 +236,32 @@ mod tests {
     }
 
     #[test]
+    fn overlays_keep_the_image_where_nothing_is() {
+        let image = RgbImage::from_pixel(5, 3, image::Rgb([10, 20, 255]));
+        for (name, is_something) in [
+            ("background", false),
+            ("BackGround", false),
+            ("_background_", false),
+            ("void", false),
+            ("unlabeled", false),
+            ("backgrounds", true),
+            ("sky", true),
+        ] {
+            let text = format!("0 {name} 100 100 100\n1 crack 200 0 0\n");
+            let classes = ClassTable::parse(&text).unwrap();
+            let labels = (0..15).map(|index| [0, 1, 255][index % 3]).collect();
+            let map = LabelMap { height: 3, width: 5, labels };
+            for paint in [false, true] {
+                let overlay = map.overlay_png(&image, &classes, paint).unwrap();
+                let overlay = image::load_from_memory(&overlay).unwrap().into_rgb8();
+                let found = [0, 1, 2].map(|x| overlay.get_pixel(x, 0).0);
+                let ground = if is_something || paint { [55, 60, 177] } else { [10, 20, 255] };
+                assert_eq!(found, [ground, [105, 10, 127], [10, 20, 255]], "{name} {paint}");
+            }
+        }
+    }
+
+    #[test]
     fn ids_and_palette_indices_are_read_as_they_were_written() {
         let classes = ClassTable::camvid();
         assert_eq!(read_bytes(&map().ids_png().unwrap()).unwrap(), map());
@@ -234,12 +270,15 @@ mod tests {
         let seen = image::load_from_memory(&color).unwrap().into_rgb8();
         assert_eq!(seen.get_pixel(3, 0).0, [128, 64, 128]);
         let image = RgbImage::from_pixel(5, 3, image::Rgb([10, 20, 255]));
-        let overlay = image::load_from_memory(&map().overlay_png(&image, &classes).unwrap())
+        let overlay = image::load_from_memory(&map().overlay_png(&image, &classes, false).unwrap())
             .unwrap()
             .into_rgb8();
         assert_eq!(overlay.get_pixel(3, 0).0, [69, 42, 191]);
         let other = RgbImage::new(5, 4);
-        assert!(matches!(map().overlay_png(&other, &classes), Err(LabelMapError::Size { .. })));
+        assert!(matches!(
+            map().overlay_png(&other, &classes, false),
+            Err(LabelMapError::Size { .. })
+        ));
     }
 
     #[test]

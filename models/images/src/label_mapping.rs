@@ -5,6 +5,7 @@ mod error;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
+use image::metadata::Orientation;
 use protoseg_models::classes::{ClassFile, IGNORE_INDEX, voc_color};
 
 pub use self::error::{MaskError, UnknownId};
@@ -139,14 +140,26 @@ impl LabelMapping {
         self.train_ids[usize::from(id)] == Some(IGNORE_INDEX)
     }
 
-    /// Reads a mask of at most `max_pixels` pixels; returns height, width and train ids.
+    /// Reads a mask of at most `max_pixels` pixels; returns height, width and train ids, as the pixels
+    /// are stored.
     pub fn read(
         &self,
         path: &Path,
         max_pixels: u64,
     ) -> Result<([usize; 2], MappedLabels), MaskError> {
+        let (size, mapped, _) = self.read_oriented(path, max_pixels)?;
+        Ok((size, mapped))
+    }
+
+    /// Like [`read`](Self::read), with the EXIF orientation that the file of the mask asks for.
+    pub(crate) fn read_oriented(
+        &self,
+        path: &Path,
+        max_pixels: u64,
+    ) -> Result<([usize; 2], MappedLabels, Orientation), MaskError> {
         let mask = Mask::read(path, max_pixels)?;
-        Ok((mask.size(), self.map(mask, path)?))
+        let (size, orientation) = (mask.size(), mask.orientation);
+        Ok((size, self.map(mask, path)?, orientation))
     }
 
     /// Gives the samples of a mask their meaning. Errors name `path`.
@@ -374,6 +387,12 @@ impl LabelMapping {
         if unknown.is_empty() {
             let ids = Box::new([0; 256]);
             return Ok(MappedLabels { labels, ids, palette: Vec::new() });
+        }
+        if pixels.iter().all(|[red, green, blue]| red == green && green == blue) {
+            let grays: Vec<u8> = pixels.iter().map(|[red, ..]| *red).collect();
+            let counts = (0..=255).zip(*count_bytes(&grays));
+            let values = counts.filter(|(_, pixels)| *pixels > 0).collect();
+            return Err(MaskError::GrayColors { path, values, origin });
         }
         let void = self.classes.table.void_id();
         Err(MaskError::Colors { path, colors: most_frequent(unknown), void, origin })

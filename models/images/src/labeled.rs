@@ -4,19 +4,19 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use image::metadata::Orientation;
-use image::{DynamicImage, GrayImage, RgbImage};
+use image::RgbImage;
 use protoseg_models::classes::ClassTable;
 use protoseg_models::reading::ImageReading;
 use protoseg_synthetic::render_scene;
 
 use crate::dataset::{Dataset, DatasetError, Sample, SampleList, VOC_WAY_OUT, voc};
-use crate::image_file::{ImageFile, ImageFileError, MAX_PIXELS, NotedImage, swaps_sides};
+use crate::image_file::{ImageFile, ImageFileError, MAX_PIXELS, NotedImage};
 use crate::label_map::LabelMap;
 use crate::label_mapping::{ClassOrigin, LabelMapping, MappedLabels, MaskError};
-use crate::notes::NoteCollector;
+use crate::notes::{MaskTurn, NoteCollector};
 use crate::palettes::DrawnIndex;
 use crate::scan::Scanner;
+use crate::turning::{LabelTurn, turn_to_image};
 
 /// An image with its ground truth.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -304,6 +304,15 @@ impl LabeledDataset {
         }
     }
 
+    /// Returns the paths of the images; none for synthetic scenes.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        let samples = match self {
+            Self::Files { samples, .. } => samples.as_slice(),
+            Self::Synthetic { .. } => &[],
+        };
+        samples.iter().map(|sample| sample.image.as_path())
+    }
+
     /// Reads an image and its ground truth, and checks that they fit.
     pub fn read(&self, index: usize, max_pixels: u64) -> Result<LabeledImage, LabeledImageError> {
         let (_, decode) = self.open(index, max_pixels)?;
@@ -370,17 +379,21 @@ fn decode(
         let truth = vec![255; image.len() / 3];
         return Ok(LabeledImage { truth, image, ids: None, palette: Vec::new() });
     };
-    let ([height, width], MappedLabels { labels, ids, palette }) = ids.read(path, max_pixels)?;
-    let mut map = LabelMap { height, width, labels };
+    let (size, mapped, own) = ids.read_oriented(path, max_pixels)?;
+    let ([height, width], MappedLabels { labels, ids, palette }) = (size, mapped);
+    let map = LabelMap { height, width, labels };
     let image_size = [image.height() as usize, image.width() as usize];
-    if seen.is_turned {
-        let [height, width] = image_size;
-        let tells = swaps_sides(orientation) && height != width;
-        if tells && [map.height, map.width] == [width, height] {
-            map = turned(map, orientation);
-            notes.add_turned(&name, true);
-        } else if !tells && [map.height, map.width] == image_size {
-            notes.add_turned(&name, false);
+    let (map, turn) = turn_to_image(map, own, orientation, image_size);
+    match turn {
+        LabelTurn::Seen => {}
+        LabelTurn::WithImage => notes.add_turned(&name, true),
+        LabelTurn::Unclear => notes.add_turned(&name, false),
+        LabelTurn::Own => notes.add_oriented_mask(&path.display().to_string(), MaskTurn::Confirmed),
+        LabelTurn::OwnUnclear => {
+            notes.add_oriented_mask(&path.display().to_string(), MaskTurn::Unconfirmed);
+        }
+        LabelTurn::OwnIgnored => {
+            notes.add_oriented_mask(&path.display().to_string(), MaskTurn::Ignored);
         }
     }
     let label_size = [map.height, map.width];
@@ -389,17 +402,6 @@ fn decode(
         return Err(DatasetError::Size { image, image_size, label, label_size }.into());
     }
     Ok(LabeledImage { image, truth: map.labels, ids: Some(ids), palette })
-}
-
-/// Turns a mask that was made for the pixels as stored like its image.
-pub(crate) fn turned(map: LabelMap, orientation: Orientation) -> LabelMap {
-    let LabelMap { height, width, labels } = map;
-    let image = GrayImage::from_raw(width as u32, height as u32, labels).unwrap_or_default();
-    let mut image = DynamicImage::ImageLuma8(image);
-    image.apply_orientation(orientation);
-    let image = image.into_luma8();
-    let (width, height) = image.dimensions();
-    LabelMap { height: height as usize, width: width as usize, labels: image.into_raw() }
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! Text lists of images, as people have them: one reading for labeling, scoring and training.
 //!
 //! A line is a path, a pair of paths (image and label), a JSON object, or a line of a table whose first
-//! line names its columns (`image,label`). Texts may be UTF-8 or
+//! line names its columns (`image,label`); or the whole list is a JSON array. Texts may be UTF-8 or
 //! UTF-16, with any line ends; blank lines and lines that begin with `#` are skipped. A path may
 //! stand relative to the root, absolute, with `./` or `//`, with back slashes, in quotes, as a bare
 //! name or stem of an image folder, or in the other Unicode form than the name on the disk, as long
 //! as it means one file.
 
 mod guess;
+mod json;
 mod resolver;
 mod table;
 
@@ -44,6 +45,48 @@ pub enum ListTextError {
         line: usize,
         /// The error of the JSON reader.
         error: String,
+    },
+    /// Malformed JSON.
+    #[error("malformed JSON ({0}); a list is [\"a.jpg\", \"b.jpg\"], or a name a line")]
+    Json(String),
+    /// An entry of a JSON array that is no name.
+    #[error(
+        "entry {number} of the JSON array is {found}; a list is [\"a.jpg\", \"b.jpg\"], or of objects \
+         such as {{\"image\": \"a.jpg\"}}"
+    )]
+    Entry {
+        /// Number of the entry, from 1.
+        number: usize,
+        /// The entry.
+        found: String,
+    },
+    /// A JSON object of several lists.
+    #[error(
+        "it is a JSON object of lists: {0}; a list is one of them: write each to a file of its own, as \
+         [\"a.jpg\", \"b.jpg\"], or a name a line"
+    )]
+    JsonSplits(String),
+    /// COCO's annotations.
+    #[error(
+        "it is COCO's JSON, and no list: `protoseg convert FILE --images DIR --out NEW` makes a data set \
+         of it, with a list"
+    )]
+    Coco,
+    /// Another JSON object.
+    #[error(
+        "it is a JSON object of the keys {0}, and no list: write [\"a.jpg\", \"b.jpg\"], or a name a line"
+    )]
+    JsonObject(String),
+    /// YAML.
+    #[error(
+        "line {number}: `{line}` is YAML, which is not read: write a name a line without `- ` before it, \
+         each list to a file of its own, or a JSON array [\"a.jpg\", \"b.jpg\"]"
+    )]
+    Yaml {
+        /// Number of the line, from 1.
+        number: usize,
+        /// The line.
+        line: String,
     },
     /// A line of a table with more or fewer columns than its first line.
     #[error(
@@ -115,6 +158,9 @@ const NAMED_SPLITS: usize = 5;
 /// begins with `#` is a comment, unless a file below `root` has that name. A table with rows of several splits is refused.
 pub fn parse(bytes: &[u8], objects: bool, root: &Path) -> Result<Vec<ListLine>, ListTextError> {
     let text = decode(bytes)?;
+    if let Some(lines) = json::parse(&text, root) {
+        return lines;
+    }
     let objects = objects || text.trim_ascii_start().starts_with(b"{");
     // `find -print0` ends lines by NUL, and old Macs by a carriage return alone.
     let end = [b'\n', 0].into_iter().find(|end| text.contains(end)).unwrap_or(b'\r');

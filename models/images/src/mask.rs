@@ -7,6 +7,7 @@ mod tiff;
 use std::io::Cursor;
 use std::path::Path;
 
+use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat};
 use protoseg_models::errors::FileError;
 
@@ -25,6 +26,8 @@ pub struct Mask {
     pub width: usize,
     /// Samples `[height, width]`.
     pub samples: MaskSamples,
+    /// EXIF orientation of the file, which is not applied to the samples.
+    pub orientation: Orientation,
     /// Names of the classes by train id, in a mask of train ids that protoseg wrote for classes with
     /// other ids.
     pub train_ids_of: Option<Vec<String>>,
@@ -136,7 +139,8 @@ impl MaskFile<'_> {
     }
 
     fn mask(self, [height, width]: [usize; 2], samples: MaskSamples) -> Mask {
-        Mask { height, width, samples, train_ids_of: None }
+        let orientation = Orientation::NoTransforms;
+        Mask { height, width, samples, orientation, train_ids_of: None }
     }
 
     /// Gives 8-bit samples of 1 to 4 channels their form: gray, gray and alpha, RGB, RGBA.
@@ -209,14 +213,15 @@ fn read_webp(file: MaskFile<'_>, bytes: &[u8]) -> Result<Mask, LabelMapError> {
         return Err(LabelMapError::Lossy { path: path.into(), format: "lossy WebP" });
     }
     let broken = |source| LabelMapError::Image { path: path.into(), source };
-    let decoder = image::codecs::webp::WebPDecoder::new(Cursor::new(bytes)).map_err(broken)?;
+    let mut decoder = image::codecs::webp::WebPDecoder::new(Cursor::new(bytes)).map_err(broken)?;
     let (width, height) = decoder.dimensions();
+    let orientation = decoder.orientation().map_err(broken)?;
     let size = file.check_size(width, height)?;
     let channels = usize::from(decoder.color_type().channel_count());
     let image = DynamicImage::from_decoder(decoder).map_err(broken)?;
     let samples = file.samples(image.into_bytes(), channels)?;
     // WebP has no gray: ids come as equal channels.
-    Ok(file.mask(size, samples))
+    Ok(Mask { orientation, ..file.mask(size, samples) })
 }
 
 /// Returns true if a chunk of the RIFF file holds a lossless image.

@@ -123,12 +123,27 @@ struct Collected {
     other_frames: Seen<usize>,
     turned: Seen<()>,
     turned_masks: Seen<()>,
+    /// Masks with an orientation of their own, which was applied or not.
+    oriented_masks: Seen<()>,
+    unclear_masks: Seen<()>,
+    ignored_orientations: Seen<()>,
     /// Warnings that [`NoteCollector::add_once`] returned, by kind.
     told: [bool; KINDS],
 }
 
 /// Number of kinds of warnings.
-const KINDS: usize = 8;
+const KINDS: usize = 11;
+
+/// Use of the EXIF orientation that a mask has of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaskTurn {
+    /// It was applied, as the image says too by its size or its orientation.
+    Confirmed,
+    /// It was applied, and the size of the image fits either way.
+    Unconfirmed,
+    /// It was not applied, as only the stored pixels have the size of the image.
+    Ignored,
+}
 
 /// Collects remarks of many images, from any thread.
 #[derive(Debug, Default)]
@@ -147,6 +162,18 @@ impl NoteCollector {
     pub fn add_turned(&self, name: &str, with_mask: bool) {
         self.with(|collected| {
             let seen = if with_mask { &mut collected.turned_masks } else { &mut collected.turned };
+            seen.add(name, Some(()));
+        });
+    }
+
+    /// Adds a mask whose file has an EXIF orientation.
+    pub fn add_oriented_mask(&self, name: &str, turn: MaskTurn) {
+        self.with(|collected| {
+            let seen = match turn {
+                MaskTurn::Confirmed => &mut collected.oriented_masks,
+                MaskTurn::Unconfirmed => &mut collected.unclear_masks,
+                MaskTurn::Ignored => &mut collected.ignored_orientations,
+            };
             seen.add(name, Some(()));
         });
     }
@@ -245,7 +272,26 @@ impl Collected {
                  the stored pixels, were turned with them: {seen}"
             )
         });
-        [extra, unused, clamped, ends, pages, frames, turned, masks]
+        let [own, unclear, ignored] =
+            [&self.oriented_masks, &self.unclear_masks, &self.ignored_orientations]
+                .map(|seen| seen.describe(|name, ()| name.clone()));
+        let own = own.map(|(seen, count)| {
+            format!("{count} masks were turned by the EXIF orientation of their own files: {seen}")
+        });
+        let unclear = unclear.map(|(seen, count)| {
+            format!(
+                "{count} masks were turned by the EXIF orientation of their own files, and the size of their \
+                 images does not tell whether that is right: {seen}; if the pixels as stored are, remove the \
+                 orientation (`exiftool -Orientation= FILES`)"
+            )
+        });
+        let ignored = ignored.map(|(seen, count)| {
+            format!(
+                "{count} masks have an EXIF orientation that was not applied, as only the pixels as stored have \
+                 the size of their images: {seen}; remove it (`exiftool -Orientation= FILES`)"
+            )
+        });
+        [extra, unused, clamped, ends, pages, frames, turned, masks, own, unclear, ignored]
     }
 }
 

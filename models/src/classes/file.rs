@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::table::{ListedClass, names_columns, parse_class_table};
+use super::listed::{ListedClass, names_columns, parse_class_table};
 use super::{Class, ClassError, ClassTable, IGNORE_INDEX, read_class_text, voc_color};
 
 /// Classes of a data set, with the ids of its label files that count for nothing.
@@ -75,8 +75,8 @@ impl ClassFile {
     /// Where the name is `ignore` or `-`, or ends with the word `ignore`, the id counts for nothing;
     /// there the id may be a list such as `0,90-99`, or `*` for every id that is no class.
     ///
-    /// Tables of other programs are read too, see [`parse_class_table`]; without ids, classes have
-    /// those of their positions.
+    /// Tables are read too, see [`parse_class_table`], such as Roboflow's `Pixel Value, Class` or
+    /// `name,r,g,b`; without ids, classes have those of their positions.
     ///
     /// ```
     /// use protoseg_models::classes::ClassFile;

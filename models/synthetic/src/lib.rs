@@ -1,6 +1,7 @@
-//! Synthetic street scenes with exact labels: a dataset that needs no download.
+//! Synthetic street scenes, and cells under the microscope, with exact labels: datasets that need no
+//! download.
 //!
-//! A scene is laid out in meters, so its content does not depend on its size in pixels, and
+//! A street is laid out in meters, so its content does not depend on its size in pixels, and
 //! rendered through a pinhole camera. Colors overlap between classes on purpose: shape, place and
 //! texture tell them apart.
 
@@ -10,6 +11,7 @@ mod barriers;
 mod buildings;
 mod camera;
 mod canvas;
+mod cells;
 mod furniture;
 mod layout;
 mod light;
@@ -21,6 +23,8 @@ mod street;
 mod transit;
 mod vehicles;
 mod world;
+
+pub use cells::{CELL_CLASSES, render_cells};
 
 use camera::{Camera, Raster};
 use canvas::Canvas;
@@ -55,7 +59,7 @@ mod train_id {
     pub(crate) const IGNORE_INDEX: u8 = 255;
 }
 
-/// An image of a street with its labels.
+/// An image with its labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scene {
     /// Rows.
@@ -64,7 +68,8 @@ pub struct Scene {
     pub width: usize,
     /// RGB, `[height, width, 3]`.
     pub image: Vec<u8>,
-    /// Train ids of Cityscapes, 0 to 18, or 255 for ignored pixels, `[height, width]`.
+    /// Ids of classes, or 255 for ignored pixels, `[height, width]`; on streets the train ids of
+    /// Cityscapes, 0 to 18.
     pub labels: Vec<u8>,
 }
 

@@ -57,7 +57,7 @@ pub(crate) fn expose(canvas: &Canvas, light: &Light, key: u32) -> Vec<u8> {
     image
 }
 
-fn blur(before: Rgb, here: Rgb, after: Rgb, weight: f32) -> Rgb {
+pub(crate) fn blur(before: Rgb, here: Rgb, after: Rgb, weight: f32) -> Rgb {
     std::array::from_fn(|channel| {
         weight * (before[channel] + after[channel]) + (1.0 - 2.0 * weight) * here[channel]
     })
@@ -69,7 +69,7 @@ fn response(value: f32) -> f32 {
 }
 
 /// Nearly normal noise of variance 1: the sum of two uniform draws in one word.
-fn sensor_noise(column: usize, row: usize, key: u32) -> f32 {
+pub(crate) fn sensor_noise(column: usize, row: usize, key: u32) -> f32 {
     let draw = lattice_hash(column as i32, row as i32, key);
     let coarse = (draw * 4096.0) as i32 as f32 / 4096.0;
     let fine = draw * 4096.0 - (draw * 4096.0) as i32 as f32;

@@ -6,8 +6,9 @@ use serde_json::Value;
 use super::Config;
 
 /// Keys without effect on any weight, with what they do have an effect on. A state is resumed with other values of them.
-pub const CHANGE_NO_WEIGHT: [(&str, &str); 12] = [
+pub const CHANGE_NO_WEIGHT: [(&str, &str); 13] = [
     ("name", "a name in files and scores"),
+    ("root", "the place of the data set, whose lists, classes and files must be the same"),
     ("validation", "images that are scored, never trained on"),
     ("synthetic_validation", "scenes that are scored, never trained on"),
     ("unlabeled_truth", "labels that are scored and logged, never trained on"),
@@ -60,6 +61,7 @@ mod tests {
     fn only_keys_that_change_weights_block_a_resume_and_are_named() {
         let free = [
             "name=other",
+            "root=elsewhere",
             "validation=val.txt",
             "synthetic_validation=3",
             "unlabeled_truth=truth.txt",
@@ -86,10 +88,10 @@ mod tests {
     /// Every other key has an effect on weights, or names the data that it is known by.
     #[test]
     fn every_key_is_known_to_change_weights_or_not_to() {
-        let changing = "data root labeled unlabeled channels range synthetic_labeled synthetic_unlabeled \
+        let changing = "data labeled unlabeled channels range synthetic_labeled synthetic_unlabeled \
              synthetic_size network auxiliary pretrained pretrained_stem mode steps warmup_steps epochs warmup_epochs \
              batch accumulate crop crops_per_image precision learning_rate learning_rate_for head_multiplier \
-             restart_learning_rate momentum weight_decay criterion ohem_threshold ohem_kept \
+             restart_learning_rate momentum weight_decay criterion ohem_threshold ohem_kept dice_weight \
              class_weights pad_label flip flip_pairs scale photometric labeled_photometric brightness \
              contrast saturation hue grayscale blur fidelity teacher_decay teacher_statistics \
              copy_teacher_each_step precise_bn_batches cutmix cutmix_features unlabeled_weight unlabeled_ramp \

@@ -40,6 +40,7 @@ pub fn check_labels(config: &Config, lists: &Lists, census: &Census) -> Result<L
         check.add(config, set, &list, labels, kind == ListKind::Labeled)?;
     }
     check.warnings.extend(lists.remarks());
+    check.warnings.extend(partial_truth(lists));
     check.compare_lists(lists, census);
     Ok(check)
 }
@@ -60,7 +61,8 @@ impl LabelCheck {
         }
         let Some(absent) = census.absent_text(list) else { return Ok(()) };
         if !is_training {
-            self.warnings.push(format!("{absent}; its mIoU leaves them out"));
+            self.warnings
+                .push(format!("{absent}; its mIoU leaves out each of them that is not predicted"));
             return Ok(());
         }
         // In a published dataset, a short list without a rare class is no mistake.
@@ -112,6 +114,17 @@ impl LabelCheck {
         let warnings = self.warnings.iter().map(|warning| format!("warning: {warning}"));
         self.notes.iter().cloned().chain(warnings)
     }
+}
+
+/// Says of how many unlabeled images the truth is known, if not of all.
+fn partial_truth(lists: &Lists) -> Option<String> {
+    let (known, all) = (lists.unlabeled_truth.as_ref()?.count(), lists.unlabeled.as_ref()?.count());
+    (known < all).then(|| {
+        format!(
+            "`unlabeled_truth` has the labels of {known} of {all} unlabeled images: scores on them \
+             are of these {known}"
+        )
+    })
 }
 
 fn listed<'a>(set: &'a LabeledDataset, facts: &'a ListFacts) -> ListedPixels<'a> {

@@ -10,6 +10,7 @@ use protoseg_images::labeled::LabeledDataset;
 use protoseg_images::scan::{Scanner, UnreadableFolder};
 use protoseg_models::classes::ClassTable;
 use protoseg_models::digest;
+use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::config::options::DataSource;
@@ -28,6 +29,16 @@ pub struct Lists {
     /// The unlabeled images whose truth is known, to score on.
     pub unlabeled_truth: Option<LabeledDataset>,
     pub validation: Option<LabeledDataset>,
+}
+
+/// Digests of classes and of the names in lists, which must not change before a run is resumed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListDigests {
+    /// Ids, names and order of the classes; their colors change nothing.
+    classes: String,
+    labeled: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unlabeled: Option<String>,
 }
 
 impl Lists {
@@ -55,6 +66,11 @@ impl Lists {
             });
         };
         let root: &Path = config.root.as_deref().context("`root` names no folder")?;
+        ensure!(
+            root.is_dir(),
+            "the folder {} of the data set is not there; name its place with `--set root=DIR`",
+            root.display()
+        );
         let read = |list: &Path| -> Result<LabeledDataset> {
             if is_all(dataset, root, list) {
                 return Ok(all_images(dataset, root)?.with_reading(config.reading()));
@@ -121,21 +137,54 @@ impl Lists {
         sets.into_iter().flatten().flat_map(LabeledDataset::remarks).cloned()
     }
 
-    /// Returns a digest of the classes and the names of labeled and unlabeled images, which must not change before a resume.
-    /// None for synthetic scenes, which follow from the configuration.
-    pub fn digest(&self) -> Option<String> {
+    /// Returns digests of what must not change before a resume; `root` is the folder of the data set. None for synthetic scenes, which follow from the
+    /// configuration.
+    pub fn digests(&self, root: Option<&Path>) -> Option<ListDigests> {
         if let LabeledDataset::Synthetic { .. } = self.labeled.as_ref() {
             return None;
         }
-        let names = |set: &LabeledDataset| -> String {
-            (0..set.count()).map(|index| set.name(index)).collect::<Vec<_>>().join("\n")
+        // The folder of the data set may be moved.
+        let name = |path: &Path| {
+            let below = root.and_then(|root| path.strip_prefix(root).ok());
+            below.unwrap_or(path).display().to_string()
         };
-        let parts = [
-            format!("{:?}", self.classes),
-            names(&self.labeled),
-            self.unlabeled.as_deref().map(names).unwrap_or_default(),
-        ];
-        Some(digest::sha256_bytes(parts.join("\n\n").as_bytes()))
+        let names = |set: &LabeledDataset| -> String {
+            let names: Vec<String> = set.paths().map(name).collect();
+            digest::sha256_bytes(names.join("\n").as_bytes())
+        };
+        let classes = self.classes.classes().iter();
+        let classes: Vec<String> =
+            classes.map(|class| format!("{} {}", class.source_id, class.name)).collect();
+        Some(ListDigests {
+            classes: digest::sha256_bytes(classes.join("\n").as_bytes()),
+            labeled: names(&self.labeled),
+            unlabeled: self.unlabeled.as_deref().map(names),
+        })
+    }
+}
+
+impl ListDigests {
+    /// Names what differs from these digests, and where it stands.
+    pub fn changes(&self, lists: &Lists, config: &Config) -> Vec<String> {
+        let Some(Self { classes, labeled, unlabeled }) = lists.digests(config.root.as_deref())
+        else {
+            return Vec::new();
+        };
+        let list = |path: Option<&Path>| {
+            path.map_or_else(String::new, |path| format!(" ({})", path.display()))
+        };
+        let mut changes = Vec::new();
+        if classes != self.classes {
+            changes.push("the ids, names or order of the classes".to_owned());
+        }
+        if labeled != self.labeled {
+            changes.push(format!("the list of labeled images{}", list(config.labeled.as_deref())));
+        }
+        if unlabeled != self.unlabeled {
+            let list = list(config.unlabeled.as_deref());
+            changes.push(format!("the list of unlabeled images{list}"));
+        }
+        changes
     }
 }
 

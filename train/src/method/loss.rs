@@ -61,6 +61,28 @@ pub fn ohem(
     )
 }
 
+/// Soft Dice loss (Milletari et al., 2016) over the whole batch: the mean over its classes of
+/// `1 - (2 sum(p t) + 1) / (sum(p) + sum(t) + 1)`, with the probability `p` of the class and `t` 1 on its pixels, 0 elsewhere.
+/// Ignored pixels and classes without a pixel do not count; 0 without any.
+pub fn dice(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    let valid = labels.f_ne(i64::from(IGNORE_INDEX))?.f_unsqueeze(1)?;
+    let classes = logits.size()[1];
+    let ids =
+        Tensor::f_arange(classes, (Kind::Int64, logits.device()))?.f_view([1, classes, 1, 1])?;
+    let truth = labels.f_unsqueeze(1)?.f_eq_tensor(&ids)?;
+    let probability = logits.f_softmax(1, Kind::Float)?.f_mul(&valid)?;
+    let sum = |map: &Tensor| map.f_sum_dim_intlist([0_i64, 2, 3].as_slice(), false, Kind::Float);
+    let (shared, counted) = (sum(&probability.f_mul(&truth)?)?, sum(&truth)?);
+    let all = sum(&probability)?.f_add(&counted)?;
+    let overlap = shared.f_mul_scalar(2.0)?.f_add_scalar(1.0)?.f_div(&all.f_add_scalar(1.0)?)?;
+    let present = counted.f_gt(0.0)?;
+    if present.f_any()?.f_int64_value(&[])? == 0 {
+        return cross_entropy(logits, labels, None);
+    }
+    let losses = overlap.f_masked_select(&present)?.f_neg()?.f_add_scalar(1.0)?;
+    Ok(losses.f_mean(Kind::Float)?)
+}
+
 /// Returns the cross-entropy on pseudo-labels (U2PL's `compute_unsupervised_loss`): the mean over pixels whose label is not
 /// [`IGNORE_INDEX`], times `scale` over their number; 0 without any.
 pub fn pseudo_label_loss(
@@ -224,5 +246,57 @@ mod tests {
         assert!((rare / common - 3.0_f64.sqrt()).abs() < 1e-5 && absent.is_finite());
         assert!((0.75 * common + 0.25 * rare - 1.0).abs() < 0.1, "{common} {rare}");
         assert!(class_weights(ClassWeights::None, &[1, 1], Device::Cpu).unwrap().is_none());
+    }
+
+    /// Against sums in f64 pixel by pixel, and the gradient against finite differences.
+    #[test]
+    fn dice_equals_its_formula_and_its_gradient() {
+        const CLASSES: usize = 4;
+        let stream = Stream::named("dice");
+        let values: Vec<f64> =
+            (0..2 * CLASSES as u64 * 15).map(|index| 2.0 * stream.signed_unit(index)).collect();
+        // Class 3 has no pixel.
+        let labels: Vec<i64> = (0..30).map(|pixel| [0, 1, 2, 255, 1][pixel % 5]).collect();
+        let formula = |values: &[f64]| {
+            let mut sums = [[0.0; 3]; CLASSES];
+            for (pixel, &label) in labels.iter().enumerate().filter(|(_, label)| **label != 255) {
+                let logit = |class| values[(pixel / 15 * CLASSES + class) * 15 + pixel % 15];
+                let all: f64 = (0..CLASSES).map(|class| f64::exp(logit(class))).sum();
+                for (class, [shared, probability, truth]) in sums.iter_mut().enumerate() {
+                    let share = f64::exp(logit(class)) / all;
+                    *probability += share;
+                    if class as i64 == label {
+                        *shared += share;
+                        *truth += 1.0;
+                    }
+                }
+            }
+            let present = sums.iter().filter(|[_, _, truth]| *truth > 0.0);
+            let losses: Vec<f64> = present
+                .map(|[shared, probability, truth]| {
+                    1.0 - (2.0 * shared + 1.0) / (probability + truth + 1.0)
+                })
+                .collect();
+            losses.iter().sum::<f64>() / losses.len() as f64
+        };
+        let floats: Vec<f32> = values.iter().map(|&value| value as f32).collect();
+        let logits = Tensor::from_slice(&floats).reshape([2, CLASSES as i64, 3, 5]);
+        let logits = logits.set_requires_grad(true);
+        let truth = Tensor::from_slice(&labels).reshape([2, 3, 5]);
+        let loss = dice(&logits, &truth).unwrap();
+        assert!((loss.double_value(&[]) - formula(&values)).abs() < 1e-6);
+        loss.backward();
+        let gradient = Vec::<f32>::try_from(logits.grad().flatten(0, -1)).unwrap();
+        for (index, found) in gradient.iter().enumerate() {
+            let at = |step: f64| {
+                let mut moved = values.clone();
+                moved[index] += step;
+                formula(&moved)
+            };
+            let expected = (at(1e-5) - at(-1e-5)) / 2e-5;
+            assert!((f64::from(*found) - expected).abs() < 1e-6, "{index}: {found} {expected}");
+        }
+        let nothing = dice(&logits, &truth.full_like(255)).unwrap();
+        assert_eq!(nothing.double_value(&[]), 0.0);
     }
 }

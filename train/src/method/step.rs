@@ -213,12 +213,17 @@ impl<'a> Learner<'a> {
         let logits = self.upsample(&logits.f_narrow(0, 0, labels.size()[0])?)?;
         let weights = self.class_weights.as_ref();
         let least = (self.config.ohem_kept * labels.numel() as f64).round() as usize;
-        match self.config.criterion {
+        let loss = match self.config.criterion {
             SupervisedLoss::CrossEntropy => loss::cross_entropy(&logits, labels, weights),
             SupervisedLoss::Ohem => {
                 loss::ohem(&logits, labels, weights, self.config.ohem_threshold, least)
             }
+        }?;
+        if self.config.dice_weight == 0.0 {
+            return Ok(loss);
         }
+        let dice = loss::dice(&logits, labels)?.f_mul_scalar(self.config.dice_weight)?;
+        Ok(loss.f_add(&dice)?)
     }
 
     /// `L_lin^u`.

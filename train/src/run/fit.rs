@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Error, Result, bail, ensure};
 use protoseg_models::arch::Arch;
 use protoseg_models::atomic;
+use protoseg_models::classes::ClassTable;
 use protoseg_models::graph::Graph;
 use protoseg_models::weights::StateDict;
 use protoseg_models::window::LogitGrid;
@@ -126,11 +127,11 @@ fn prepare<'a>(config: &'a Config, options: &RunOptions) -> Result<Option<Prepar
     let log = RunLog::new(first, schedule.steps)?;
     let learner = match resumed {
         Some(state) => {
-            check_resumable(&state, &state_folder, schedule, &lists)?;
+            check_resumable(&state, &state_folder, schedule, &lists, config)?;
             state.restore(&state_folder, config, schedule, &graph, options.device)?
         }
         None => {
-            let weights = initial_weights(config, options, &graph, &log)?;
+            let weights = initial_weights(config, options, &graph, &lists.classes, &log)?;
             Learner::new(config, schedule, &graph, &weights, options.device)?
         }
     };
@@ -227,7 +228,9 @@ fn take_census(
         lists.skip_unlabeled(skipped)?;
     }
     if skipped.is_some() && !options.accept_changes {
-        let changed = census::changed_files(&options.census, lists);
+        let moved = resumed.and_then(|state| state.moved_from(config)).zip(config.root.as_deref());
+        let moved = moved.map(|(from, to)| [from, to]);
+        let changed = census::changed_files(&options.census, lists, moved);
         if let [first, others @ ..] = changed.as_slice() {
             bail!(
                 "{}{} changed since the run began: restore the files, start another run (which may begin with the weights \
@@ -271,6 +274,7 @@ fn check_resumable(
     folder: &Path,
     schedule: Schedule,
     lists: &Lists,
+    config: &Config,
 ) -> Result<()> {
     ensure!(
         state.step <= schedule.steps,
@@ -279,9 +283,12 @@ fn check_resumable(
         state.step,
         schedule.steps
     );
+    let changes = state.lists.as_ref().map(|then| then.changes(lists, config)).unwrap_or_default();
     ensure!(
-        state.data.as_ref().is_none_or(|data| Some(data) == lists.digest().as_ref()),
-        "classes or listed images have changed since {} was saved: restore them, or start another run with --init-from",
+        changes.is_empty(),
+        "{} changed since {} was saved: restore what was there, or start another run, which may begin with these weights \
+         by --init-from",
+        changes.join(" and "),
         folder.display()
     );
     Ok(())
@@ -292,6 +299,7 @@ fn initial_weights(
     config: &Config,
     options: &RunOptions,
     graph: &Graph,
+    classes: &ClassTable,
     log: &RunLog,
 ) -> Result<StateDict> {
     let mut weights = pretrained::initial(graph, config.seed);
@@ -302,7 +310,7 @@ fn initial_weights(
         log.say(&format!("starting from {}", pretrained::load_stem(&mut weights, path)?));
     }
     if let Some(folder) = &options.init_from {
-        let loaded = pretrained::load_checkpoint(&mut weights, graph, folder)?;
+        let loaded = pretrained::load_checkpoint(&mut weights, graph, classes, folder)?;
         log.say(&format!("starting from {loaded}"));
     }
     Ok(weights)
@@ -510,8 +518,9 @@ impl Trainer<'_> {
 
     fn save(&mut self, step: u64) -> Result<()> {
         let folder = self.options.out.join(state::FOLDER);
-        let (data, skipped) = (self.lists.digest(), &self.census.skipped);
-        state::save(&folder, &self.learner, step, self.best, data, skipped)?;
+        let (lists, skipped) =
+            (self.lists.digests(self.config.root.as_deref()), &self.census.skipped);
+        state::save(&folder, &self.learner, step, self.best, lists, skipped)?;
         self.log.saved(step, state::FOLDER)
     }
 

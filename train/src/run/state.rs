@@ -12,6 +12,7 @@ use tch::Device;
 
 use crate::config::Config;
 use crate::config::resume::{self, changes};
+use crate::data::lists::ListDigests;
 use crate::data::stored_path::StoredPath;
 use crate::method::prototypes::{PrototypeCounters, PrototypeSettings, Prototypes};
 use crate::method::schedule::Schedule;
@@ -48,9 +49,10 @@ pub struct RunState {
     #[serde(default)]
     #[serde(alias = "taught")]
     teacher_ready: bool,
-    /// [`Lists::digest`](crate::data::lists::Lists::digest) of the training data.
-    #[serde(default)]
-    pub data: Option<String>,
+    /// Digests of the training data; absent for synthetic scenes, and in states of earlier versions, which have one of
+    /// everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lists: Option<ListDigests>,
     /// Unlabeled images that are left out as they are broken; None if the lists have not been looked at for this run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     skipped: Option<BTreeSet<StoredPath>>,
@@ -62,7 +64,7 @@ pub fn save(
     learner: &Learner,
     step: u64,
     best: Option<f64>,
-    data: Option<String>,
+    lists: Option<ListDigests>,
     skipped: &BTreeSet<PathBuf>,
 ) -> Result<()> {
     let student = learner.student.state_dict()?;
@@ -84,7 +86,7 @@ pub fn save(
         prototypes: learner.prototypes.as_ref().map(|prototypes| prototypes.counters().clone()),
         config: learner.config.clone(),
         teacher_ready: learner.teacher_ready,
-        data,
+        lists,
         skipped: Some(skipped.iter().cloned().map(StoredPath).collect()),
     };
     let written = atomic::write_folder(folder, &FILES, |folder| -> Result<(), WriteError> {
@@ -99,6 +101,11 @@ pub fn save(
 }
 
 impl RunState {
+    /// The folder of the data set when the state was saved, if `config` names another one.
+    pub fn moved_from(&self, config: &Config) -> Option<&Path> {
+        self.config.root.as_deref().filter(|root| Some(*root) != config.root.as_deref())
+    }
+
     /// Returns the unlabeled images that are left out; None if the lists have not been looked at for this run.
     pub fn skipped(&self) -> Option<BTreeSet<PathBuf>> {
         let skipped = self.skipped.as_ref()?;
@@ -188,7 +195,7 @@ pub fn fork(from: &Path, to: &Path, config: &Config) -> Result<()> {
     let state = RunState {
         version: VERSION.to_owned(),
         config: config.clone(),
-        data: None,
+        lists: None,
         skipped: None,
         ..state
     };

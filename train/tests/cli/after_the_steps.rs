@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::broken_inputs::Fixture;
 use crate::support::{arguments, command, folder, root, said, train};
 use protoseg_models::checkpoint::Checkpoint;
 
@@ -117,4 +118,23 @@ fn memory_that_scores_would_not_have_is_missed_before_the_first_step() {
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(message.contains("not enough memory while scoring"), "{message}");
     assert!(message.contains("`window`") && !message.contains("`batch`"), "{message}");
+}
+
+#[test]
+fn images_of_one_color_can_be_calibrated_on() {
+    let fixture = Fixture::new();
+    for name in ["a", "b", "c"] {
+        let path = fixture.path(&format!("data/images/{name}.png"));
+        image::RgbImage::new(64, 48).save(path).unwrap();
+    }
+    let output = fixture.train(&["calibration_images=2".to_owned()]);
+    assert!(output.status.success(), "{}", said(&output));
+    let calibration =
+        Checkpoint::read(&fixture.path("run/checkpoint")).unwrap().calibration.unwrap();
+    let input = &calibration.nodes["normalize"];
+    assert_eq!((input.min, input.histogram[0]), (input.max, 2 * 3 * 64 * 48), "one value alone");
+    for (name, range) in &calibration.nodes {
+        let counted: u64 = range.histogram.iter().sum();
+        assert!(counted > 0 && range.sensitivity.is_finite(), "{name}: {range:?}");
+    }
 }

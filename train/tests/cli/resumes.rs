@@ -42,9 +42,13 @@ fn a_missing_or_changed_part_of_the_state_is_refused_by_name() {
 
 #[test]
 fn classes_and_lists_must_be_those_of_the_run() {
-    for (file, text) in [
-        ("classes.txt", "3 sea\n8 land\n"),
-        ("list.txt", "images/a.png\nimages/b.png\nimages/b.png\n"),
+    for (file, text, says) in [
+        ("classes.txt", "3 sea\n8 land\n", "names or order of the classes changed since"),
+        (
+            "list.txt",
+            "images/a.png\nimages/b.png\nimages/b.png\n",
+            "the list of labeled images (list.txt) changed since",
+        ),
     ] {
         let fixture = Fixture::new();
         let settings =
@@ -54,8 +58,36 @@ fn classes_and_lists_must_be_those_of_the_run() {
         fs::write(fixture.path("data").join(file), text).unwrap();
         let output = fixture.train_more(&settings, &["--resume"]);
         assert_eq!(output.status.code(), Some(2), "{file}: {}", said(&output));
-        assert!(said(&output).contains("have changed since"), "{file}: {}", said(&output));
+        assert!(said(&output).contains(says), "{file}: {}", said(&output));
     }
+}
+
+#[test]
+fn a_data_set_may_move_and_get_colors_before_a_resume_but_not_change() {
+    let fixture = Fixture::new();
+    let settings = ["steps=3".to_owned(), "batch=2".to_owned(), "precise_bn_batches=1".to_owned()];
+    let first = fixture.train_more(&settings, &["--stop-after", "1"]);
+    assert!(first.status.success(), "{}", said(&first));
+    let moved = fixture.path("moved");
+    fs::rename(fixture.path("data"), &moved).unwrap();
+    let output = fixture.train_more(&settings, &["--resume"]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("`--set root=DIR`"), "{}", said(&output));
+
+    fs::write(moved.join("classes.txt"), "3 land 1 2 3\n8 sea 4 5 6\n").unwrap();
+    let settings = [&settings[..], &[format!("root={}", moved.display())]].concat();
+    let output = fixture.train_more(&settings, &["--resume", "--stop-after", "2"]);
+    assert!(output.status.success(), "{}", said(&output));
+
+    // The state knows the new place by now; a third one differs in a file.
+    let third = fixture.path("third");
+    fs::rename(&moved, &third).unwrap();
+    fs::copy(third.join("labels/a.png"), third.join("labels/c.png")).unwrap();
+    let settings = [&settings[..], &[format!("root={}", third.display())]].concat();
+    let output = fixture.train_more(&settings, &["--resume"]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    let message = said(&output);
+    assert!(message.contains("third/labels/c.png has changed since"), "{message}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
@@ -9,7 +10,7 @@ use font8x8::{BASIC_FONTS, UnicodeFonts};
 use image::imageops::{self, FilterType};
 use image::{ImageFormat, Rgb, RgbImage};
 use protoseg_models::atomic;
-use protoseg_models::classes::ClassTable;
+use protoseg_models::classes::{ClassTable, IGNORE_INDEX};
 
 /// Rows of a sheet, one image each.
 const ROWS: usize = 6;
@@ -19,6 +20,10 @@ const COLUMN: u32 = 480;
 const GAP: u32 = 4;
 /// Side of a letter in pixels, twice that of the font.
 const LETTER: u32 = 16;
+/// Name of pixels without a class.
+const IGNORED: &str = "ignored";
+/// Their color where a class is black: Pascal VOC's.
+const CREAM: [u8; 3] = [224, 224, 192];
 /// Height of the headings.
 const HEADING: u32 = LETTER + 2 * GAP;
 
@@ -29,6 +34,8 @@ pub(crate) struct ContactSheet {
     classes: Vec<String>,
     /// One a column.
     headings: Vec<String>,
+    /// True where a pixel without a class is shown.
+    shows_ignored: AtomicBool,
     rows: Mutex<BTreeMap<usize, RgbImage>>,
 }
 
@@ -37,10 +44,15 @@ impl ContactSheet {
     pub(crate) fn new(classes: &ClassTable, bundles: &[&PathBuf]) -> Self {
         let bundles = bundles.iter().map(|bundle| bundle.display().to_string());
         let headings = ["image", "ground truth"].map(str::to_owned).into_iter().chain(bundles);
+        let mut palette = classes.palette();
+        if classes.classes().iter().any(|class| class.color == [0; 3]) {
+            palette[classes.count()..].fill(CREAM);
+        }
         Self {
-            palette: classes.palette(),
+            palette,
             classes: classes.classes().iter().map(|class| class.name.clone()).collect(),
             headings: headings.collect(),
+            shows_ignored: AtomicBool::default(),
             rows: Mutex::default(),
         }
     }
@@ -60,6 +72,10 @@ impl ContactSheet {
         }
         let (width, height) = image.dimensions();
         let [across, down] = scaled(width, height);
+        let is_ignored = |label: &u8| usize::from(*label) >= self.classes.len();
+        if truth.iter().chain(labels).any(is_ignored) {
+            self.shows_ignored.store(true, Ordering::Relaxed);
+        }
         let color = |ids: &[u8]| {
             let ids = RgbImage::from_fn(width, height, |x, y| {
                 Rgb(self.palette[usize::from(ids[y as usize * width as usize + x as usize])])
@@ -90,7 +106,12 @@ impl ContactSheet {
     /// Writes the sheet as a PNG file, atomically.
     pub(crate) fn write(self, path: &Path) -> Result<()> {
         let width = self.width();
-        let legend = legend(&self.classes, &self.palette, width);
+        let mut entries: Vec<(&str, [u8; 3])> =
+            self.classes.iter().map(String::as_str).zip(self.palette).collect();
+        if self.shows_ignored.into_inner() {
+            entries.push((IGNORED, self.palette[usize::from(IGNORE_INDEX)]));
+        }
+        let legend = legend(&entries, width);
         let headings = self.headings;
         let rows = self.rows.into_inner().unwrap_or_else(PoisonError::into_inner);
         let height =
@@ -117,25 +138,25 @@ impl ContactSheet {
 }
 
 /// The colors of the classes with their names, in lines of a width.
-fn legend(classes: &[String], palette: &[[u8; 3]; 256], width: u32) -> RgbImage {
+fn legend(entries: &[(&str, [u8; 3])], width: u32) -> RgbImage {
     let longest = width.saturating_sub(LETTER + 2 * GAP) / LETTER;
-    let mut places = Vec::with_capacity(classes.len());
+    let mut places = Vec::with_capacity(entries.len());
     let (mut left, mut line) = (0, 0);
-    for name in classes {
+    for (name, color) in entries {
         let letters: Vec<char> = name.chars().take(longest as usize).collect();
         // The swatch, the name, and space before the next one.
         let entry = LETTER + GAP + letters.len() as u32 * LETTER;
         if left > 0 && left + entry > width {
             (left, line) = (0, line + 1);
         }
-        places.push((left, line, letters));
+        places.push((left, line, letters, *color));
         left += entry + LETTER;
     }
     let mut legend = RgbImage::from_pixel(width, (line + 1) * HEADING, Rgb([255; 3]));
-    for ((left, line, letters), &color) in places.iter().zip(palette) {
+    for (left, line, letters, color) in &places {
         let top = line * HEADING + GAP;
         for (x, y) in (0..LETTER * LETTER).map(|index| (index % LETTER, index / LETTER)) {
-            legend.put_pixel(left + x, top + y, Rgb(color));
+            legend.put_pixel(left + x, top + y, Rgb(*color));
         }
         write_text(&mut legend, [left + LETTER + GAP, top], letters);
     }
@@ -189,6 +210,29 @@ fn scaled(width: u32, height: u32) -> [u32; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pixels_without_a_class_are_in_the_legend() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("sheet.png");
+        for (classes, color) in
+            [("0 a 200 0 0\n1 b 0 200 0\n", [0; 3]), ("0 a 0 0 0\n1 b 0 200 0\n", CREAM)]
+        {
+            let classes = ClassTable::parse(classes).unwrap();
+            for (void, is_shown) in [(1, false), (255, true)] {
+                let sheet = ContactSheet::new(&classes, &[&PathBuf::from("m")]);
+                sheet.add(0, 0, &RgbImage::new(2, 1), &[0, void], &[0, 1]);
+                sheet.write(&path).unwrap();
+                let sheet = image::open(&path).unwrap().into_rgb8();
+                let legend = HEADING + COLUMN / 2 + GAP;
+                // After `a` and `b`.
+                let swatch = sheet.get_pixel(2 * (3 * LETTER + GAP) + 5, legend + GAP + 5).0;
+                assert_eq!(swatch, if is_shown { color } else { [255; 3] });
+                let truth = sheet.get_pixel(left(1) as u32 + COLUMN - 5, HEADING + 5).0;
+                assert_eq!(truth == color, is_shown);
+            }
+        }
+    }
 
     #[test]
     fn every_image_fits_its_column() {

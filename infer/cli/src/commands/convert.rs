@@ -14,8 +14,8 @@ use super::{CommandError, CommandOutcome, OrUsage, print, print_stderr, print_wa
 /// Convert annotations of other programs to a data set, and back
 ///
 /// Reads CVAT (masks, XML of images and videos), COCO (instances, stuff, panoptic), Label Studio,
-/// LabelMe, Supervisely, Pascal VOC, a mask for each class of an image, and folders of images and labels; a file, a
-/// folder or a ZIP archive. Writes OUT/images, OUT/labels, OUT/classes.txt and OUT/all.txt: a data set of the kind
+/// LabelMe, Supervisely, Pascal VOC, Roboflow's masks, a mask for each class of an image, and folders of
+/// images and labels; a file, a folder or a ZIP archive. Writes OUT/images, OUT/labels, OUT/classes.txt and OUT/all.txt: a data set of the kind
 /// `folder` for `protoseg train` and `protoseg eval`; or the file of another program.
 ///
 /// Where shapes overlap, the later one counts. Pixels that no shape covers are the class `background`
@@ -59,6 +59,12 @@ pub(crate) struct ConvertArgs {
     /// by 1000, or `=` for the old id.
     #[arg(long, value_name = "FILE", conflicts_with = "threshold")]
     map: Option<PathBuf>,
+    /// Take images without annotations over, into OUT/unlabeled and OUT/unlabeled.txt
+    ///
+    /// For semi-supervised training with `unlabeled = "unlabeled.txt"`. Without this they are counted
+    /// and left out.
+    #[arg(long)]
+    unlabeled: bool,
     /// Largest number of pixels of an image
     #[arg(long, value_name = "N", default_value_t = MAX_PIXELS)]
     max_pixels: u64,
@@ -83,6 +89,8 @@ enum FromFormat {
     Voc,
     /// A mask for each class of an image, such as a.car.png or car/a.png
     Masks,
+    /// Roboflow's "Semantic Segmentation Masks": _classes.csv, and a_mask.png beside a.jpg
+    Roboflow,
     /// images, labels and classes.txt
     Folder,
 }
@@ -111,6 +119,7 @@ impl From<FromFormat> for SourceFormat {
             FromFormat::Supervisely => Self::Supervisely,
             FromFormat::Voc => Self::Voc,
             FromFormat::Masks => Self::Masks,
+            FromFormat::Roboflow => Self::Roboflow,
             FromFormat::Folder => Self::Folder,
         }
     }
@@ -132,7 +141,11 @@ pub(crate) fn run(arguments: &ConvertArgs) -> Result<CommandOutcome, CommandErro
         }
     };
     bar.finish_and_clear();
-    let counts = written.map_err(anyhow::Error::from)?;
+    // Nothing is written where the annotations cannot be meant.
+    let counts = match written {
+        Err(error) if !error.is_of_files() => return Err(CommandError::usage(error)),
+        written => written.map_err(anyhow::Error::from)?,
+    };
     print_warnings(counts.notes());
     report_failed(&counts);
     print(format!(
@@ -176,13 +189,17 @@ fn report_failed(counts: &ConversionCounts) {
 }
 
 fn check_input(
-    ConvertArgs { input, from, to, out, threshold, map, .. }: &ConvertArgs,
+    ConvertArgs { input, from, to, out, threshold, map, unlabeled, .. }: &ConvertArgs,
 ) -> anyhow::Result<()> {
     ensure!(input.exists(), "{} does not exist", input.display());
     ensure!(
         *to == ToFormat::Folder || !out.is_dir(),
         "--out {} is a folder; name the file to write",
         out.display()
+    );
+    ensure!(
+        *to == ToFormat::Folder || !unlabeled,
+        "--unlabeled is for --to folder: other formats hold annotated images"
     );
     let takes_threshold = matches!(from, None | Some(FromFormat::Folder | FromFormat::Masks));
     ensure!(
@@ -206,6 +223,7 @@ impl ConvertArgs {
             ignore: self.ignore.clone(),
             threshold: self.threshold,
             map: self.map.clone(),
+            unlabeled: self.unlabeled,
             max_pixels: self.max_pixels,
         }
     }

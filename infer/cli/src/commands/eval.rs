@@ -6,7 +6,6 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, ensure};
 use image::RgbImage;
 use ndarray::ArrayView2;
-use protoseg_images::label_census::LabelCensus;
 use protoseg_images::labeled::{LabeledDataset, LabeledImageError};
 use protoseg_infer::check::CheckError;
 use protoseg_infer::evaluate;
@@ -16,7 +15,6 @@ use protoseg_infer::segmenter::Tiler;
 use protoseg_models::bundle::Manifest;
 use protoseg_models::errors::error_chain;
 use protoseg_models::metrics::Scores;
-use protoseg_models::window::Tiling;
 use serde::Serialize;
 
 use super::contact_sheet::{self, ContactSheet};
@@ -137,13 +135,11 @@ fn check_labels(
         census.labeled() > 0,
         "no pixel of {list} has a class, so there is nothing to score: all count for nothing"
     );
-    let mut remarks = LabelRemarks { warnings: census.void_classes(), ..LabelRemarks::default() };
+    let mut remarks =
+        LabelRemarks { warnings: census.void_classes(), ignored: census.ignored_text() };
     // Other absent classes are named with the mean.
     let absent = census.absent_text(list).filter(|_| census.may_be_of_0_and_255());
     remarks.warnings.extend(absent);
-    if LabelCensus::ignored_by_file(set).is_some() {
-        remarks.ignored = census.ignored_text();
-    }
     for warning in &remarks.warnings {
         print_stderr(format_args!("warning: {warning}"));
     }
@@ -162,7 +158,9 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
     }
     let listed = set.count();
     let (max_pixels, skip_broken) = (arguments.run.max_pixels(), arguments.skip_broken);
-    let labels = check_labels(&mut set, max_pixels, &arguments.data.describe(), skip_broken)?;
+    let labels = check_labels(&mut set, max_pixels, &arguments.data.describe(), skip_broken);
+    // Nothing is begun where masks have no meaning.
+    let labels = labels.or_usage()?;
     let set = set;
     let sheet = ContactSheet::new(&set.classes(), &bundles);
     let mut summaries = Vec::with_capacity(bundles.len());
@@ -203,7 +201,7 @@ pub(crate) fn run(arguments: &EvalArgs) -> Result<CommandOutcome, CommandError> 
         }
         summaries.push(EvalSummary {
             data: arguments.data.describe(),
-            protocol: Tiling::from(pipeline.segmenter().window()).to_string(),
+            protocol: pipeline.segmenter().protocol(),
             images: set.count() - report.failed.len(),
             broken: listed - set.count() + report.failed.len(),
             unreadable_folders: scan.unreadable.len(),

@@ -39,7 +39,7 @@ pub(crate) enum OutputFormat {
     LabelMapping,
     /// Train ids as palette PNG in the colors of the classes
     Color,
-    /// Colors of the classes blended over the image, as PNG
+    /// Colors of the classes blended over the image, as PNG; the background keeps the image's
     Overlay,
     /// Largest softmax of each pixel in steps of 1/255, as gray PNG
     Confidence,
@@ -65,6 +65,8 @@ pub(crate) struct ResultNames {
 
 /// Name of [`ResultNames::keep_ending`] in the journal.
 const KEEP_ENDING: &str = "keep-ending";
+/// Name of [`OutputFormats::overlay_background`] there.
+const OVERLAY_BACKGROUND: &str = "overlay-background";
 
 impl ResultNames {
     /// The name that takes the place of an image's in the names of its results, from which they
@@ -99,6 +101,8 @@ pub(crate) struct OutputFormats {
     /// Least confidence of a pseudo-label.
     min_confidence: f64,
     pub(crate) names: ResultNames,
+    /// Overlays are painted where the background is, too.
+    pub(crate) overlay_background: bool,
     pub(crate) annotations: AnnotationArgs,
 }
 
@@ -183,6 +187,7 @@ impl OutputFormats {
             chosen: Vec::new(),
             min_confidence: pseudo_labels::DEFAULT_MIN_CONFIDENCE,
             names: ResultNames::default(),
+            overlay_background: false,
             annotations: AnnotationArgs::default(),
         }
     }
@@ -194,7 +199,10 @@ impl OutputFormats {
             OutputFormat::Pseudo => format!("{}>={}", format.name(), self.min_confidence),
             _ => format.name(),
         });
-        names.chain(self.names.keep_ending.then(|| KEEP_ENDING.to_owned()))
+        let overlay = self.chosen.contains(&OutputFormat::Overlay) && self.overlay_background;
+        names
+            .chain(self.names.keep_ending.then(|| KEEP_ENDING.to_owned()))
+            .chain(overlay.then(|| OVERLAY_BACKGROUND.to_owned()))
     }
 
     /// Names of the formats with one combined file, and of what their files depend on.
@@ -208,26 +216,29 @@ impl OutputFormats {
     pub(crate) fn from_names<'a>(names: impl Iterator<Item = &'a str>) -> anyhow::Result<Self> {
         let mut formats = Self::none();
         for text in names {
-            if text == KEEP_ENDING {
-                formats.names.keep_ending = true;
-                continue;
-            }
-            if formats.annotations.restore(text) {
-                continue;
-            }
-            let (name, min_confidence) =
-                text.split_once(">=").map_or((text, None), |(name, share)| (name, Some(share)));
-            let format = OutputFormat::from_str(name, false).ok();
-            formats.chosen.push(
-                format
-                    .with_context(|| format!("this version does not know the format `{name}`"))?,
-            );
-            if let Some(share) = min_confidence {
-                formats.min_confidence =
-                    share.parse().with_context(|| format!("`{text}` is not a format"))?;
+            match text {
+                KEEP_ENDING => formats.names.keep_ending = true,
+                OVERLAY_BACKGROUND => formats.overlay_background = true,
+                _ if formats.annotations.restore(text) => {}
+                _ => formats.restore(text)?,
             }
         }
         Ok(formats)
+    }
+
+    /// Restores a format by its name in the journal.
+    fn restore(&mut self, text: &str) -> anyhow::Result<()> {
+        let (name, min_confidence) =
+            text.split_once(">=").map_or((text, None), |(name, share)| (name, Some(share)));
+        let format = OutputFormat::from_str(name, false).ok();
+        self.chosen.push(
+            format.with_context(|| format!("this version does not know the format `{name}`"))?,
+        );
+        if let Some(share) = min_confidence {
+            self.min_confidence =
+                share.parse().with_context(|| format!("`{text}` is not a format"))?;
+        }
+        Ok(())
     }
 
     /// Says which ids the files hold, where the classes have other ids than train ids.
@@ -343,7 +354,9 @@ impl OutputFormats {
                     ));
                 }
                 OutputFormat::Color => files.push((path, map.color_png(classes)?)),
-                OutputFormat::Overlay => files.push((path, map.overlay_png(image, classes)?)),
+                OutputFormat::Overlay => {
+                    files.push((path, map.overlay_png(image, classes, self.overlay_background)?));
+                }
                 OutputFormat::Confidence => {
                     files.push((path, map.gray_png(confidence.as_ref().with_context(no_logits)?)?));
                 }
@@ -456,6 +469,13 @@ mod tests {
         assert_eq!(names, ["ids", "confidence", "pseudo>=0.75", "labelstudio"]);
         assert_eq!(OutputFormats::from_names(names.iter().map(String::as_str)).unwrap(), formats);
         assert!(OutputFormats::from_names(["future"].into_iter()).is_err());
+        let mut formats = OutputFormats::new(&[OutputFormat::Overlay], 0.9, None).unwrap();
+        assert_eq!(formats.names().collect::<Vec<_>>(), ["overlay"]);
+        formats.overlay_background = true;
+        let names: Vec<String> = formats.names().collect();
+        assert_eq!(names, ["overlay", "overlay-background"]);
+        let restored = OutputFormats::from_names(names.iter().map(String::as_str)).unwrap();
+        assert!(restored.overlay_background && restored.names().eq(names));
     }
 
     #[test]

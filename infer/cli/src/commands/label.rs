@@ -30,6 +30,7 @@ use self::large::{LargeImages, LargeSetting};
 use self::output_dir::{OutputDir, fingerprint};
 use self::record::{InputFacts, ResultRecorder};
 use self::summary::LabelSummary;
+use super::accept_failed::{AcceptFailedArgs, InputCounts};
 use super::annotation_args::AnnotationArgs;
 use super::format::{OutputFormat, OutputFormats, ResultNames};
 use super::inputs::{self, InputImage, Inputs};
@@ -46,7 +47,7 @@ use super::{
 /// channels are left out with a warning, unless --channels says otherwise.
 ///
 /// Images and folders that cannot be read are reported, also in OUT/.protoseg/failed.jsonl; the
-/// others are labeled, and the exit status is 3. The run stops at the first result that cannot be written,
+/// others are labeled, and the exit status is 3 (see --accept-failed). The run stops at the first result that cannot be written,
 /// unless the image's name is the cause. SIGTERM, SIGHUP and Ctrl-C stop it after the images in
 /// flight, with status 143, 129 and 130. The same command with --resume continues any stopped run.
 #[derive(Debug, clap::Args)]
@@ -84,6 +85,9 @@ pub(crate) struct LabelArgs {
     /// Keep the ending of images in the names of their results: a.jpg.png instead of a.png
     #[arg(long, help_heading = "Output")]
     keep_ending: bool,
+    /// Paint the class `background` over images in overlays too
+    #[arg(long, help_heading = "Output")]
+    overlay_background: bool,
     #[command(flatten)]
     annotations: AnnotationArgs,
     /// Continue in a folder with results: label missing, changed and failed images
@@ -102,6 +106,8 @@ pub(crate) struct LabelArgs {
     /// Number of shards with --shard auto, if the scheduler does not give it
     #[arg(long, value_name = "n", help_heading = "Resume and shards")]
     shards: Option<u64>,
+    #[command(flatten)]
+    accept_failed: AcceptFailedArgs,
     /// Print the summary as JSON
     #[arg(long, help_heading = "Output")]
     json: bool,
@@ -208,16 +214,8 @@ pub(crate) fn run(arguments: &LabelArgs) -> Result<CommandOutcome, CommandError>
         }
     }
     arguments.print(&summary)?;
-    Ok(outcome(report.interrupted.then(|| signals.status()), &summary))
-}
-
-/// The outcome of a run, which a signal with a status may have ended.
-fn outcome(status: Option<u8>, summary: &LabelSummary) -> CommandOutcome {
-    match (status, summary.failed.is_empty()) {
-        (Some(status), _) => CommandOutcome::ExitCode(status),
-        (None, true) => CommandOutcome::Success,
-        (None, false) => CommandOutcome::SomeInputsFailed,
-    }
+    let status = report.interrupted.then(|| signals.status());
+    Ok(arguments.outcome(status, &summary, scan.unreadable.len()))
 }
 
 /// Warns where pseudo-labels were asked for and no pixel is sure enough, and where images tell no place
@@ -236,6 +234,25 @@ fn warn_of_results(formats: &OutputFormats, record: &ResultRecorder<'_>, images:
 }
 
 impl LabelArgs {
+    /// The outcome of a run, which a signal with a status may have ended.
+    fn outcome(
+        &self,
+        status: Option<u8>,
+        summary: &LabelSummary,
+        unreadable_folders: usize,
+    ) -> CommandOutcome {
+        status.map_or_else(
+            || {
+                self.accept_failed.outcome(InputCounts {
+                    labeled: summary.labeled + summary.kept,
+                    failed_images: summary.failed.len() - unreadable_folders,
+                    unreadable_folders,
+                })
+            },
+            CommandOutcome::ExitCode,
+        )
+    }
+
     fn print(&self, summary: &LabelSummary) -> anyhow::Result<()> {
         if self.json {
             return print_json(summary);
@@ -336,6 +353,7 @@ impl LabelArgs {
         let mut formats =
             OutputFormats::new(&self.format, share, pipeline.segmenter().lacks_confidence())?;
         formats.names.keep_ending = self.keep_ending;
+        formats.overlay_background = self.overlay_background;
         formats.annotations = self.annotations.clone();
         formats.check(&pipeline.segmenter().model().classes)?;
         Ok(formats)

@@ -13,6 +13,7 @@ use protoseg_label::{STATE_DIR, unescape_name};
 use protoseg_models::classes::ClassTable;
 use serde::Serialize;
 
+use super::accept_failed::{AcceptFailedArgs, InputCounts};
 use super::format::OutputFormats;
 use super::reading_args::ReadingArgs;
 use super::{CommandError, CommandOutcome, OrUsage, print, print_json, print_stderr};
@@ -20,7 +21,8 @@ use super::{CommandError, CommandOutcome, OrUsage, print, print_json, print_stde
 /// Merge the shards of `protoseg label`, verify that they are complete, and write combined files
 ///
 /// Every image must have been labeled once, by the same model and options, and every result must
-/// exist in its recorded size. Exit status 3: complete, except for images that could not be read.
+/// exist in its recorded size. Exit status 3: complete, except for images that could not be read
+/// (see --accept-failed).
 /// The folder --out is then the same as if all shards had been labeled into it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct MergeArgs {
@@ -41,6 +43,8 @@ pub(crate) struct MergeArgs {
     /// Print the summary as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    accept_failed: AcceptFailedArgs,
     #[command(flatten)]
     reading: ReadingArgs,
 }
@@ -119,11 +123,11 @@ pub(crate) fn run(arguments: &MergeArgs) -> Result<CommandOutcome, CommandError>
     } else {
         print(text(&summary, out))?;
     }
-    Ok(if summary.failed.is_empty() && summary.unreadable_folders.is_empty() {
-        CommandOutcome::Success
-    } else {
-        CommandOutcome::SomeInputsFailed
-    })
+    Ok(arguments.accept_failed.outcome(InputCounts {
+        labeled: summary.labeled,
+        failed_images: summary.failed.len(),
+        unreadable_folders: summary.unreadable_folders.len(),
+    }))
 }
 
 /// Fails if images are missing that did not fail.

@@ -1,6 +1,7 @@
 //! The commands of `protoseg` and their shared helpers.
 
 pub(crate) mod accept;
+mod accept_failed;
 mod annotation_args;
 pub(crate) mod bench;
 mod bench_compare;

@@ -113,3 +113,36 @@ fn broken_images_of_a_folder_are_skipped() {
         "{names:?}"
     );
 }
+
+#[test]
+fn failed_images_are_accepted_up_to_a_number() {
+    let dir = TestDir::new();
+    for name in ["b", "c"] {
+        fs::write(dir.at(&format!("in/images/{name}.png")), "no image").unwrap();
+    }
+    let run = |line: &str| answer(&mut dir.command(&format!("label bundle in/images {line}")));
+    for (options, status, said) in [
+        ("", 3, ""),
+        ("--accept-failed 0", 3, ""),
+        ("--accept-failed 1", 3, "warning: --accept-failed 1: 2 images failed, which are more"),
+        ("--accept-failed 2", 0, "note: 2 images failed; --accept-failed 2 accepts them"),
+        ("--accept-failed 9", 0, "note: 2 images failed; --accept-failed 9 accepts them"),
+    ] {
+        let given = run(format!("--out out --resume {options}").trim_end());
+        assert_eq!(given.status, status, "{options}: {given:?}");
+        assert!(given.stderr.contains(said), "{options}: {given:?}");
+        assert!(given.stderr.contains("error: in/images/b.png"), "{options}: {given:?}");
+        assert!(given.stdout.contains("2 failed"), "{options}: {given:?}");
+        let failed = fs::read_to_string(dir.at("out/.protoseg/failed.jsonl")).unwrap();
+        assert_eq!(failed.lines().count(), 2, "{options}");
+    }
+    for (most, status) in [(1, 3), (2, 0)] {
+        let line = format!("merge out --bundle bundle --accept-failed {most}");
+        let given = answer(&mut dir.command(&line));
+        assert_eq!(given.status, status, "{given:?}");
+    }
+    // Nothing but failures is none.
+    fs::remove_file(dir.at("in/images/a.png")).unwrap();
+    let given = run("--out none --accept-failed 5");
+    assert!(given.status == 3 && given.stderr.contains("no image was labeled"), "{given:?}");
+}

@@ -113,7 +113,7 @@ fn thresholds_and_wide_ids_are_asked_about() {
         "all 1024 pixels of the mask of `crack` are darker, from 0 to 1",
         "--threshold 1 parts them",
     ];
-    expect("threshold", &given, 1, &parts);
+    expect("threshold", &given, 2, &parts);
     assert!(!dir.at("new").exists());
     std::fs::write(dir.at("in/classes.txt"), "10 red\n20 green\n30 blue\n").unwrap();
     let wide = |x: u32, _: u32| Luma([if x < 16 { 10_u16 } else { 20_001 }]);
@@ -129,4 +129,45 @@ fn thresholds_and_wide_ids_are_asked_about() {
     assert!(given.stdout.contains("no pixel is of the class `blue`"), "{given:?}");
     let given = answer(&mut dir.command("convert in --map ids.txt --from coco --out other"));
     expect("map", &given, 2, &["--map is for folders of images and labels"]);
+}
+
+#[test]
+fn images_without_annotations_are_named_and_taken_over() {
+    let dir = TestDir::new();
+    stripes(8, 8).save(dir.at("in/images/bare.png")).unwrap();
+    let given = answer(&mut dir.command("eval bundle --data folder --root in"));
+    let parts = ["1 of 2 images in in/images", "`--split labeled`", "`images/a.png`"];
+    expect("all", &given, 2, &parts);
+    let given = answer(&mut dir.command("eval bundle --data folder --root in --split labeled"));
+    expect("labeled", &given, 0, &["1 of 2 images in in/images are read"]);
+    let given = answer(&mut dir.command("convert in --out new"));
+    let parts = ["1 image has no annotations and is left out, such as bare.png", "--unlabeled"];
+    expect("convert", &given, 0, &parts);
+    let given = answer(&mut dir.command("convert in --unlabeled --out more"));
+    expect("unlabeled", &given, 0, &["listed in unlabeled.txt"]);
+    let list = std::fs::read_to_string(dir.at("more/unlabeled.txt")).unwrap();
+    assert_eq!(list, "unlabeled/bare.png\n");
+    assert!(dir.at("more/unlabeled/bare.png").is_file());
+    let given = answer(&mut dir.command("convert in --unlabeled --to coco --out x.json"));
+    expect("coco", &given, 2, &["--unlabeled is for --to folder"]);
+}
+
+#[test]
+fn lists_in_json_are_read_and_others_named() {
+    let dir = TestDir::new();
+    let eval = "eval bundle --data folder --root in --list list.json";
+    for (list, part) in [
+        (r#"{"train": ["a.png"], "val": ["b.png"]}"#, "`train` (1 name), `val` (1 name)"),
+        (r#"{"images": [], "annotations": []}"#, "protoseg convert FILE"),
+        ("- images/a.png\n", "YAML, which is not read"),
+    ] {
+        std::fs::write(dir.at("list.json"), list).unwrap();
+        expect(list, &answer(&mut dir.command(eval)), 2, &[part]);
+    }
+    std::fs::write(dir.at("list.json"), r#"["images/a.png"]"#).unwrap();
+    let given = answer(&mut dir.command(eval));
+    assert_eq!((given.status, given.stderr.as_str()), (0, ""), "{given:?}");
+    std::fs::write(dir.at("list.json"), r#"["in/images/a.png"]"#).unwrap();
+    let given = answer(&mut dir.command("label bundle --list list.json --out labels"));
+    assert_eq!(given.status, 0, "{given:?}");
 }

@@ -42,7 +42,7 @@ fn broken_images_and_label_maps_are_left_out_of_a_score_on_request() {
     }
     dir.cut("in/labels/c.png");
     let given = run(&dir, EVAL);
-    expect("label map", &given, 1, &["labels/c.png", "1 of 4 label maps", "--skip-broken scores"]);
+    expect("label map", &given, 2, &["labels/c.png", "1 of 4 label maps", "--skip-broken scores"]);
     let given = run(&dir, &format!("{EVAL} --skip-broken"));
     assert_eq!(given.status, 3, "{given:?}");
     let said = "\n2 images (2 of 4 are broken and left out), folder all, ";
@@ -58,7 +58,7 @@ fn broken_images_and_label_maps_are_left_out_of_a_score_on_request() {
     // A value without a meaning is no broken file.
     dir.labels("in/labels/d.png", 32, 32, 77);
     let given = run(&dir, &format!("{EVAL} --skip-broken"));
-    assert_eq!((given.status, given.stdout.as_str()), (1, ""), "{given:?}");
+    assert_eq!((given.status, given.stdout.as_str()), (2, ""), "{given:?}");
     dir.labels("in/labels/d.png", 32, 32, 10);
     for name in ["a", "d"] {
         dir.cut(&format!("in/images/{name}.png"));

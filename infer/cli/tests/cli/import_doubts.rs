@@ -181,6 +181,13 @@ fn scores_that_tell_no_confidence_are_asked_about_or_marked() {
         let kind = manifest(&dir).files[0].adapter.clone().unwrap().interface.scores;
         assert_eq!(kind, ScoreKind::Unscaled);
     }
+    // A file that takes bytes tells its bounds by its last operation.
+    let dir = test_dir("byte-tanh");
+    let given = import(&dir, "byte-tanh", "");
+    assert!(given.stdout.contains("scores are unscaled"), "{given:?}");
+    assert_eq!(labels(&dir, &stripes(96, 32), ""), stripe_labels(96, 32));
+    let given = label(&dir, &ramp, "--format confidence");
+    expect("byte-tanh", &given, 2, &["neither logits nor probabilities"]);
     let (_, given) = with_red("binary-255", "");
     expect("255", &given, 2, &["never below 0", "--threshold"]);
     let (_, given) = with_red("binary-255", "--scores unscaled");

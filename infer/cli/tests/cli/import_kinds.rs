@@ -240,6 +240,18 @@ fn images_are_scaled_for_networks_that_judge_scenes() {
             assert_eq!(wrong.count(), 0, "{options} {width}x{height}");
         }
     }
+    for (options, protocol) in [
+        ("--fit resize", "resized to 64x64"),
+        ("--fit letterbox", "scaled between bars to 64x64"),
+        ("--fit pad", "padded to 64x64"),
+    ] {
+        let dir = imported("square", &format!("{UNIT} {options}"));
+        let given = answer(&mut dir.command("eval imported --data folder --root in"));
+        assert!(given.stdout.contains(protocol), "{protocol}: {given:?}");
+    }
+    let dir = imported("wide", "--normalization unit --fit window");
+    let given = answer(&mut dir.command("eval imported --data folder --root in"));
+    assert!(given.stdout.contains(", 32x64:21x42"), "{given:?}");
     let dir = imported("scene", "--normalization unit --fit pad");
     assert_eq!(labels(&dir, &noise(20, 10), ""), [0; 200]);
     expect("pad", &label(&dir, &noise(65, 10), ""), 3, &["10x65", "at most 64x64"]);

@@ -36,10 +36,10 @@ fn a_score_says_which_classes_it_leaves_out() {
 fn nothing_to_score_and_unknown_ids_give_no_score() {
     let void = dir("10 red\n20 green\n30 blue\n", |_| 255);
     let given = answer(&mut void.command(EVAL));
-    expect("void", &given, 1, &["nothing to score"]);
+    expect("void", &given, 2, &["nothing to score"]);
     let unknown = dir("10 red\n20 green\n30 blue\n", |label| [10, 77, 99][usize::from(label)]);
     let given = answer(&mut unknown.command(EVAL));
-    expect("unknown", &given, 1, &["77 (512 pixels", "99 (512 pixels", "`77,99 ignore`"]);
+    expect("unknown", &given, 2, &["77 (512 pixels", "99 (512 pixels", "`77,99 ignore`"]);
     unknown.edit("in/classes.txt", "10 red\n", "10 red\n77,99 ignore\n");
     let given = answer(&mut unknown.command(EVAL));
     let mean = "mIoU            100.00 over 1 of 3 classes; absent: green, blue\n";
@@ -63,7 +63,7 @@ fn palettes_in_another_order_are_refused_and_colors_read() {
     expect(
         "palette",
         &given,
-        1,
+        2,
         &["labels/a.png: index 0 is drawn in 0,0,255, which is `blue`", "classes.txt", "1 of 1"],
     );
     let color = |x, y| Rgb(order[usize::from(indices[(y * 48 + x) as usize])]);

@@ -194,7 +194,7 @@ fn encode(
     let bytes = match view {
         View::Labels => map.train_ids_png(classes).map_err(|error| failed(&error))?,
         View::Color => map.color_png(classes).map_err(|error| failed(&error))?,
-        View::Overlay => map.overlay_png(&image, classes).map_err(|error| failed(&error))?,
+        View::Overlay => map.overlay_png(&image, classes, false).map_err(|error| failed(&error))?,
         View::Coco => {
             let labels = ImageLabels { name: "picture".into(), map, confidence };
             let mut bytes = Vec::new();

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use protoseg_models::classes::{
-    Class, ClassError, ClassFile, ClassTable, IGNORE_INDEX, means_ignored, means_void, voc_color,
+    Class, ClassError, ClassFile, ClassTable, IGNORE_INDEX, is_named_background, means_ignored,
+    means_void, voc_color,
 };
 
 use super::{Annotations, ConvertError, ConvertOptions, SourceClass, Truth};
@@ -143,11 +144,6 @@ pub(super) fn decide(
         }
     };
     Ok((table, labels, uncovered))
-}
-
-/// True for `background` in any case, and for LabelMe's `_background_`.
-pub(super) fn is_named_background(name: &str) -> bool {
-    name.to_lowercase().trim_matches('_') == "background"
 }
 
 impl Annotations {

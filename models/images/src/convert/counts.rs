@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::draw::{Drawn, ImageTurn};
+use super::draw::Drawn;
 use super::{Conversion, ConvertError, Item, OneSided, Truth};
 use crate::mask::Mask;
+use crate::turning::LabelTurn;
 
 /// Pixels of converted label maps.
 #[derive(Debug, Default)]
@@ -30,6 +31,12 @@ pub struct ConversionCounts {
     turned: ExampleCount,
     /// Images whose size does not tell whether the labels are for the image as stored or as seen.
     unclear: ExampleCount,
+    /// Images whose masks have an EXIF orientation of their own, which was applied.
+    oriented: ExampleCount,
+    /// The same, where sizes do not tell whether that is right.
+    unconfirmed: ExampleCount,
+    /// The same, where it was not applied.
+    unoriented: ExampleCount,
     /// Masks with several values, all on one side of the threshold.
     one_sided: ExampleCount,
     /// Brightness of the masks of each class, by its index in the annotations.
@@ -100,6 +107,22 @@ impl ConversionCounts {
                      does, and convert again"
                 )
             }),
+            self.oriented.text(|images| {
+                format!("masks were turned by the EXIF orientation of their own files: {images}")
+            }),
+            self.unconfirmed.text(|images| {
+                format!(
+                    "masks were turned by the EXIF orientation of their own files, and sizes do not tell \
+                     whether that is right: {images}; if the pixels as stored are, take the orientation \
+                     out, as `exiftool -Orientation=` does, and convert again"
+                )
+            }),
+            self.unoriented.text(|images| {
+                format!(
+                    "masks have an EXIF orientation that was not applied, as only the pixels as stored have \
+                     the size of their images: {images}"
+                )
+            }),
             self.bare.text(|images| format!("images without a shape: {images}")),
             self.empty_shapes.text(|images| {
                 format!("shapes outside of their image, or too small for a pixel: {images}")
@@ -127,8 +150,17 @@ impl ConversionCounts {
         self.empty_shapes.add(drawn.empty_shapes, &item.name);
         let is_bare = matches!(&item.truth, Truth::Shapes { shapes, .. } if shapes.is_empty());
         self.bare.add(is_bare.into(), &item.name);
-        self.turned.add((drawn.turn == ImageTurn::Turned).into(), &item.name);
-        self.unclear.add((drawn.turn == ImageTurn::Unclear).into(), &item.name);
+        let turned = match drawn.turn {
+            LabelTurn::Seen => None,
+            LabelTurn::WithImage => Some(&mut self.turned),
+            LabelTurn::Unclear => Some(&mut self.unclear),
+            LabelTurn::Own => Some(&mut self.oriented),
+            LabelTurn::OwnUnclear => Some(&mut self.unconfirmed),
+            LabelTurn::OwnIgnored => Some(&mut self.unoriented),
+        };
+        if let Some(count) = turned {
+            count.add(1, &item.name);
+        }
         for (class, path, histogram) in &drawn.brightness {
             let counts = self.brightness.entry(*class).or_insert_with(|| BrightnessCounts {
                 pixels: Box::new([0; 256]),

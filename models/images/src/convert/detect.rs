@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use protoseg_models::classes::{ClassFile, ClassTable};
 use protoseg_models::errors::FileError;
 
-use super::affix::Affix;
 use super::foreign::{self, ForeignFormat};
 use super::image_index::{FoundImage, IMAGE_FOLDERS, ImageIndex, files};
 use super::{
     Annotations, ConvertError, ConvertOptions, coco, cvat_xml, label_studio, labelme, mask_files,
-    mask_tree, one_per_class, supervisely,
+    mask_tree, one_per_class, pairs, supervisely,
 };
 use crate::dataset::is_image_path;
+use crate::dataset::layout::FolderLayout;
 use crate::id_map::IdMap;
 use crate::scan::is_by_product;
 
@@ -36,6 +36,8 @@ pub enum SourceFormat {
     Voc,
     /// A mask for each class of an image.
     Masks,
+    /// Roboflow's "Semantic Segmentation Masks": `_classes.csv`, and `NAME_mask.png` beside `NAME.jpg`.
+    Roboflow,
     /// The layout of protoseg: `images`, `labels`, `classes.txt`.
     Folder,
 }
@@ -51,6 +53,7 @@ impl std::fmt::Display for SourceFormat {
             Self::Supervisely => "Supervisely",
             Self::Voc => "Pascal VOC",
             Self::Masks => "a mask for each class",
+            Self::Roboflow => "Roboflow's masks",
             Self::Folder => "images and labels",
         })
     }
@@ -78,6 +81,7 @@ impl AnnotationSource<'_> {
             SourceFormat::LabelMe => labelme::read(self),
             SourceFormat::Supervisely => supervisely::read(self),
             SourceFormat::Masks => one_per_class::read(self),
+            SourceFormat::Roboflow => mask_files::read_roboflow(self),
             SourceFormat::Folder => mask_files::read_folder(self),
         }
     }
@@ -112,16 +116,33 @@ impl AnnotationSource<'_> {
 /// Files that are looked at once a format is found that is not read.
 const LOOKED_AT: usize = 64;
 
-/// Folder of masks: `labels` or `masks` in the input, or else the input itself.
+/// Folder of masks: `labels` or `masks` in the input, or the only one of another usual name that
+/// holds masks and no annotations, or else the input itself.
 pub(super) fn mask_folder(input: &Path) -> PathBuf {
-    let folder = ["labels", "masks"].map(|name| input.join(name));
-    folder.into_iter().find(|folder| folder.is_dir()).unwrap_or_else(|| input.to_owned())
+    let usual = ["labels", "masks"].map(|name| input.join(name));
+    if let Some(folder) = usual.into_iter().find(|folder| folder.is_dir()) {
+        return folder;
+    }
+    let holds_masks = |folder: &PathBuf| {
+        let files = files(folder, &[]).unwrap_or_default();
+        let is_annotation =
+            |path: &PathBuf| has_extension(path, "json") || has_extension(path, "xml");
+        files.iter().any(|path| is_image_path(path)) && !files.iter().any(is_annotation)
+    };
+    // Those of other formats are read by their names.
+    let is_other = |folder: &PathBuf| mask_tree::FOLDERS.iter().any(|name| folder.ends_with(name));
+    let other = FolderLayout::find(input).ok().map(|layout| input.join(layout.labels));
+    let other = other.filter(|folder| folder.is_dir() && !is_other(folder) && holds_masks(folder));
+    other.unwrap_or_else(|| input.to_owned())
 }
 
 /// Masks in their folder; not the images beside them.
 fn mask_paths(input: &Path, images: Option<&Path>) -> Result<Vec<PathBuf>, ConvertError> {
     let folder = mask_folder(input);
     let skip: &[&str] = if folder == input { &IMAGE_FOLDERS } else { &[] };
+    // Or that of another usual name.
+    let own = FolderLayout::find(input).ok().map(|layout| input.join(layout.images));
+    let images = images.map(Path::to_owned).or(own.filter(|own| own.is_dir() && folder == input));
     let images = images.and_then(|images| images.canonicalize().ok());
     let is_image = |path: &Path| {
         let below =
@@ -166,7 +187,8 @@ pub(super) fn unpacked_root(folder: &Path) -> PathBuf {
 }
 
 /// Finds out the format of a file or folder.
-pub(super) fn detect(input: &Path, options: &ConvertOptions) -> Result<SourceFormat, ConvertError> {
+pub(super) fn detect(source: AnnotationSource<'_>) -> Result<SourceFormat, ConvertError> {
+    let AnnotationSource { input, options, index, .. } = source;
     let images = options.images.as_deref();
     if input.is_file() {
         let refused = |foreign: Option<ForeignFormat>| match foreign {
@@ -176,26 +198,36 @@ pub(super) fn detect(input: &Path, options: &ConvertOptions) -> Result<SourceFor
         return match input.extension().and_then(|extension| extension.to_str()) {
             Some("xml") => xml_format(input)?.map_err(refused),
             Some("json") => json_format(input)?.map_err(refused),
-            _ => Err(refused(foreign::by_name(input))),
+            _ => Err(refused(foreign::by_name(input).or_else(|| foreign::by_first_line(input)))),
         };
     }
     let has = |name: &str| input.join(name).exists();
     if mask_tree::FOLDERS.iter().any(|name| has(name)) {
         return Ok(if has("labelmap.txt") { SourceFormat::Cvat } else { SourceFormat::Voc });
     }
-    let has_images = images.is_some() || IMAGE_FOLDERS.iter().any(|name| has(name));
-    if has_images && (has("labels") || has("masks")) {
-        if let Some(text) = yolo_text(&mask_folder(input)) {
+    if has("leftImg8bit") && has("gtFine") {
+        return Err(ConvertError::Foreign { path: input.into(), format: foreign::CITYSCAPES });
+    }
+    let has_images = images.is_some() || index.has_folder();
+    let masks = mask_folder(input);
+    if has_images && masks != input {
+        if let Some(text) = yolo_text(&masks) {
             return Err(ConvertError::Foreign { path: text, format: foreign::yolo() });
         }
-        let default = if has("labels") { SourceFormat::Folder } else { SourceFormat::Masks };
         if !mask_paths(input, images)?.is_empty() {
-            return Ok(layout(input, images, default));
+            return layout(source);
         }
     }
     let found = files(input, &[])?;
     if found.iter().any(|path| path.file_name().is_some_and(|name| name == "annotations.xml")) {
         return Ok(SourceFormat::CvatXml);
+    }
+    let is_roboflow = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name == pairs::ROBOFLOW_CLASSES)
+            && ClassFile::load(path).is_ok()
+    };
+    if found.iter().any(is_roboflow) {
+        return Ok(SourceFormat::Roboflow);
     }
     let mut refused = None;
     for (index, path) in found.iter().enumerate() {
@@ -220,17 +252,18 @@ pub(super) fn detect(input: &Path, options: &ConvertOptions) -> Result<SourceFor
         }
     }
     if has_images && !mask_paths(input, images)?.is_empty() {
-        return Ok(layout(input, images, SourceFormat::Masks));
+        return layout(source);
     }
-    let stem = |path: &PathBuf| {
-        let below = path.strip_prefix(input).unwrap_or(path);
-        below.with_extension("").to_string_lossy().into_owned()
+    // Tables of other things lie beside many data sets.
+    let is_open = match &refused {
+        Some(ConvertError::Foreign { format, .. }) => *format == foreign::CSV,
+        other => other.is_none(),
     };
-    if refused.is_none()
-        && Affix::beside(&found.iter().filter(|path| is_image_path(path)).map(stem).collect())
-            .is_some()
-    {
+    if is_open && pairs::find(source)?.1 {
         return Ok(SourceFormat::Folder);
+    }
+    if is_open && one_per_class::names_images(source)? {
+        return Ok(SourceFormat::Masks);
     }
     Err(refused.unwrap_or_else(|| ConvertError::Unknown(input.into())))
 }
@@ -247,24 +280,9 @@ fn yolo_text(folder: &Path) -> Option<PathBuf> {
 }
 
 /// Tells a label map for each image from a mask for each class of an image.
-pub(super) fn layout(input: &Path, images: Option<&Path>, default: SourceFormat) -> SourceFormat {
-    let stems = |paths: Vec<PathBuf>, root: &Path| -> std::collections::HashSet<PathBuf> {
-        let below = |path: PathBuf| Some(path.strip_prefix(root).ok()?.with_extension(""));
-        paths.into_iter().filter_map(below).collect()
-    };
-    let own = IMAGE_FOLDERS.map(|name| input.join(name));
-    let own = own.into_iter().find(|folder| folder.is_dir());
-    let Some(root) = images.map(Path::to_owned).or(own) else { return default };
-    let paths = files(&root, &[]).unwrap_or_default();
-    let names = stems(paths.into_iter().filter(|path| is_image_path(path)).collect(), &root);
-    let masks = mask_folder(input);
-    let labels = stems(mask_paths(input, images).unwrap_or_default(), &masks);
-    let paired = names.iter().any(|name| labels.contains(name));
-    match (paired, labels.is_empty()) {
-        (_, true) => default,
-        (true, false) => SourceFormat::Folder,
-        (false, false) => SourceFormat::Masks,
-    }
+pub(super) fn layout(source: AnnotationSource<'_>) -> Result<SourceFormat, ConvertError> {
+    let is_folder = source.masks()?.is_empty() || pairs::find(source)?.1;
+    Ok(if is_folder { SourceFormat::Folder } else { SourceFormat::Masks })
 }
 
 /// The format of an XML file, or else the one that is not read.
@@ -280,7 +298,13 @@ fn xml_format(path: &Path) -> Result<Result<SourceFormat, Option<ForeignFormat>>
 
 /// The format of a JSON file, or else the one that is not read.
 fn json_format(path: &Path) -> Result<Result<SourceFormat, Option<ForeignFormat>>, ConvertError> {
-    let value = read_json::<serde_json::Value>(path)?;
+    let value = match read_json::<serde_json::Value>(path) {
+        Ok(value) => value,
+        // JSON by lines has this ending too.
+        Err(error) => {
+            return foreign::by_first_line(path).map(|found| Err(Some(found))).ok_or(error);
+        }
+    };
     let has = |key: &str| value.get(key).is_some();
     let is_task =
         |task: &serde_json::Value| task.get("annotations").or(task.get("predictions")).is_some();

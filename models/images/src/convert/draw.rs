@@ -11,12 +11,12 @@ use super::image_index::FoundImage;
 use super::raster::Canvas;
 use super::{Conversion, ConvertError, Item, Outside, Truth, one_per_class};
 use crate::id_map::IdMap;
-use crate::image_file::{self, DecodeError, ImageFile, ImageFileError, swaps_sides};
+use crate::image_file::{self, DecodeError, ImageFile, ImageFileError};
 use crate::label_map::LabelMap;
 use crate::label_mapping::{ClassOrigin, LabelMapping, MappedLabels, MaskError};
-use crate::labeled::turned;
 use crate::mask::{Mask, MaskSamples};
 use crate::palettes::DrawnIndex;
+use crate::turning::{LabelTurn, turn_to_image};
 
 /// A label map that was drawn.
 #[derive(Debug)]
@@ -27,24 +27,13 @@ pub(super) struct Drawn {
     pub(super) overlapping: u64,
     /// Shapes without a pixel.
     pub(super) empty_shapes: u64,
-    pub(super) turn: ImageTurn,
+    pub(super) turn: LabelTurn,
     /// Colors that the palettes of masks draw ids in, where nobody has said what they mean, with the
     /// mask and the place of its classes.
     pub(super) palette: Option<(PathBuf, ClassOrigin, Vec<DrawnIndex>)>,
     /// The threshold, and brightness of each mask: class, file and pixels by value.
     pub(super) threshold: Option<u8>,
     pub(super) brightness: Vec<(u8, PathBuf, Box<[u64; 256]>)>,
-}
-
-/// Effect of an image's EXIF orientation on its labels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ImageTurn {
-    /// None: the labels are for the image as it is seen.
-    Seen,
-    /// The labels were for the stored pixels.
-    Turned,
-    /// The size fits either way.
-    Unclear,
 }
 
 /// Pixels of a mask that are as bright as a threshold.
@@ -58,6 +47,8 @@ pub(super) struct BrightPixels {
 /// Classes of the annotations `[height, width]`, before the image turns them.
 struct Drawing {
     canvas: Canvas,
+    /// EXIF orientation of the mask's file.
+    orientation: Orientation,
     empty_shapes: u64,
     palette: Option<(PathBuf, ClassOrigin, Vec<DrawnIndex>)>,
     brightness: Vec<(u8, PathBuf, Box<[u64; 256]>)>,
@@ -65,7 +56,8 @@ struct Drawing {
 
 impl Drawing {
     fn new(canvas: Canvas) -> Self {
-        Self { canvas, empty_shapes: 0, palette: None, brightness: Vec::new() }
+        let orientation = Orientation::NoTransforms;
+        Self { canvas, orientation, empty_shapes: 0, palette: None, brightness: Vec::new() }
     }
 
     fn with_palette(self, path: &Path, mapping: &LabelMapping, drawn: Vec<DrawnIndex>) -> Self {
@@ -93,7 +85,7 @@ impl Conversion {
                 return Err(ConvertError::SameImage { image, first, second });
             }
         };
-        let Drawing { canvas, empty_shapes, palette, brightness } =
+        let Drawing { canvas, orientation, empty_shapes, palette, brightness } =
             self.drawing(item, image.as_ref())?;
         let uncovered =
             canvas.classes.iter().filter(|class| **class == IGNORE_INDEX).count() as u64;
@@ -105,8 +97,8 @@ impl Conversion {
         let map =
             LabelMap { height, width, labels: canvas.classes.into_iter().map(label).collect() };
         let (map, turn) = match (&image, item.image.path()) {
-            (Some(image), Some(path)) => turn_like(image, path, map)?,
-            _ => (map, ImageTurn::Seen),
+            (Some(image), Some(path)) => turn_like(image, path, map, orientation)?,
+            _ => (map, LabelTurn::Seen),
         };
         Ok(Drawn {
             map,
@@ -139,20 +131,22 @@ impl Conversion {
                 Ok(drawing)
             }
             Truth::Mask { path, mapping, outside } => {
-                let (size, mapped) = mapping.read(path, max_pixels)?;
+                let (size, mapped, orientation) = mapping.read_oriented(path, max_pixels)?;
                 let mut classes = mapped.labels;
                 self.keep_ignored(&mut classes);
                 if let Some(outside) = outside {
                     self.clear_outside(&mut classes, size, outside)?;
                 }
                 let drawing = Drawing::new(Canvas::with_classes(size, classes));
+                let drawing = Drawing { orientation, ..drawing };
                 Ok(drawing.with_palette(path, mapping, mapped.palette))
             }
             Truth::Renumbered { path, mapping, map } => {
-                let (size, mapped) = renumbered(path, mapping, map, max_pixels)?;
+                let (size, mapped, orientation) = renumbered(path, mapping, map, max_pixels)?;
                 let mut classes = mapped.labels;
                 self.keep_ignored(&mut classes);
                 let drawing = Drawing::new(Canvas::with_classes(size, classes));
+                let drawing = Drawing { orientation, ..drawing };
                 Ok(drawing.with_palette(path, mapping, mapped.palette))
             }
             Truth::Threshold { path, least } => {
@@ -222,35 +216,33 @@ fn check_size([height, width]: [usize; 2], limit: u64, item: &Item) -> Result<()
     Err(ConvertError::Content { path: item.origin.clone(), reason })
 }
 
-/// Turns a label map for the stored pixels of an image like the image.
+/// Turns a label map to the orientation of its image; `own` is that of the mask's file.
 fn turn_like(
     image: &ImageFile,
     path: &Path,
     map: LabelMap,
-) -> Result<(LabelMap, ImageTurn), ConvertError> {
-    let (seen, orientation) = (image.size(), image.orientation());
-    let own = [map.height, map.width];
-    let tells = swaps_sides(orientation) && seen[0] != seen[1];
-    if tells && own == [seen[1], seen[0]] {
-        return Ok((turned(map, orientation), ImageTurn::Turned));
-    }
-    if own != seen {
-        let (path, annotations) = (path.to_owned(), own);
+    own: Orientation,
+) -> Result<(LabelMap, LabelTurn), ConvertError> {
+    let seen = image.size();
+    let stored = [map.height, map.width];
+    let (map, turn) = turn_to_image(map, own, image.orientation(), seen);
+    if [map.height, map.width] != seen {
+        let (path, annotations) = (path.to_owned(), stored);
         return Err(ConvertError::Size { path, image: seen, annotations });
     }
-    let is_clear = tells || orientation == Orientation::NoTransforms;
-    Ok((map, if is_clear { ImageTurn::Seen } else { ImageTurn::Unclear }))
+    Ok((map, turn))
 }
 
-/// Height and width, train ids and palette of a mask whose ids get new ones; no counts of ids.
+/// Height and width, train ids and palette of a mask whose ids get new ones, and its orientation; no
+/// counts of ids.
 fn renumbered(
     path: &Path,
     mapping: &Arc<LabelMapping>,
     map: &IdMap,
     max_pixels: u64,
-) -> Result<([usize; 2], MappedLabels), ConvertError> {
+) -> Result<([usize; 2], MappedLabels, Orientation), ConvertError> {
     let mask = Mask::read(path, max_pixels)?;
-    let size = mask.size();
+    let (size, orientation) = (mask.size(), mask.orientation);
     let palette = match &mask.samples {
         MaskSamples::Indexed { indices, palette } => mapping.open_palette(indices, palette),
         _ => Vec::new(),
@@ -268,7 +260,7 @@ fn renumbered(
     }
     let label = |id: Option<u8>| id.and_then(|id| mapping.train_id(id)).unwrap_or(IGNORE_INDEX);
     let labels = new_ids.into_iter().map(label).collect();
-    Ok((size, MappedLabels { labels, ids: Box::new([0; 256]), palette }))
+    Ok((size, MappedLabels { labels, ids: Box::new([0; 256]), palette }, orientation))
 }
 
 /// True for the pixels of a mask of objects that are in one.
@@ -323,15 +315,21 @@ fn draw_layers(
     let mut drawing: Option<Drawing> = None;
     for (class, path) in layers {
         let mut histogram = None;
-        let (size, pixels) = match least {
+        let (size, pixels, orientation) = match least {
             Some(least) => {
                 let bright = bright_pixels(path, least, max_pixels)?;
                 histogram = Some(bright.histogram);
-                (bright.size, bright.are_bright)
+                (bright.size, bright.are_bright, Orientation::NoTransforms)
             }
             None => one_per_class::set_pixels(path, max_pixels)?,
         };
-        let drawing = drawing.get_or_insert_with(|| Drawing::new(Canvas::new(size)));
+        let drawing = drawing
+            .get_or_insert_with(|| Drawing { orientation, ..Drawing::new(Canvas::new(size)) });
+        if drawing.orientation != orientation {
+            let reason = "has another EXIF orientation than another mask of the image; remove it \
+                          (`exiftool -Orientation= FILE`)";
+            return Err(ConvertError::Content { path: path.clone(), reason: reason.to_owned() });
+        }
         drawing.brightness.extend(histogram.map(|histogram| (*class, path.clone(), histogram)));
         if drawing.canvas.size != size {
             let [first, other] = [drawing.canvas.size, size];

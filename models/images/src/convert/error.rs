@@ -63,7 +63,9 @@ pub enum ConvertError {
     /// No format known here.
     #[error(
         "{} holds no annotations of a known format; --from names one (cvat, cvat-xml, coco, \
-         label-studio, labelme, supervisely, voc, masks, folder)",
+         label-studio, labelme, supervisely, voc, masks, roboflow, folder). Masks lie in `labels` beside \
+         `images`, under the names of their images (`a.png` or `a_mask.png` for `a.jpg`); masks of one \
+         class each are `masks/a_car.png` or `masks/car/a.png`; --images names another folder of images",
         .0.display()
     )]
     Unknown(PathBuf),
@@ -133,6 +135,18 @@ pub enum ConvertError {
     /// An error of files that were unpacked into a folder, which is named by its archive.
     #[error("{}", named_by_archive(&fault.to_string(), folder, archive))]
     InArchive { folder: PathBuf, archive: PathBuf, fault: Box<Self> },
+}
+
+impl ConvertError {
+    /// Returns true where files cannot be read or written, and false where what they hold, or what was
+    /// asked for, cannot be meant.
+    pub fn is_of_files(&self) -> bool {
+        match self {
+            Self::File(_) | Self::Write(_) | Self::Format(_) => true,
+            Self::InArchive { fault, .. } => fault.is_of_files(),
+            _ => false,
+        }
+    }
 }
 
 /// Masks of which a threshold takes all pixels or none.

@@ -1,5 +1,6 @@
 //! Annotations of formats that are not read, told by what they hold, with the way to one that is.
 
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use serde_json::Value;
@@ -19,10 +20,20 @@ const fn foreign(name: &'static str, way: &'static str) -> ForeignFormat {
     ForeignFormat { name, way }
 }
 
+/// Bytes of a line that are looked at.
+const LONGEST_LINE: u64 = 64 << 20;
+
 const AS_COCO: &str = "export the masks there as COCO";
 const LABELBOX: ForeignFormat = foreign(
     "Labelbox's export",
-    "make COCO of it by Labelbox's own converter (`labelbox.data.serialization`), or download the masks",
+    "its masks and images are URLs, which are not fetched: download both, the masks as PNG named \
+     `IMAGE_CLASS.png` or `CLASS/IMAGE.png`, and convert the folder with `--from masks --images DIR`, \
+     or make COCO of it by Labelbox's own converter (`labelbox.data.serialization`)",
+);
+/// The official tree of Cityscapes.
+pub(super) const CITYSCAPES: ForeignFormat = foreign(
+    "the tree of Cityscapes",
+    "it needs no conversion: train with `data = \"cityscapes\"`, and score with `--data cityscapes`",
 );
 const YOLO: ForeignFormat = foreign(
     "YOLO's text files",
@@ -30,7 +41,7 @@ const YOLO: ForeignFormat = foreign(
 );
 const NDJSON: ForeignFormat = foreign("JSON by lines", AS_COCO);
 const ARCHIVE: ForeignFormat = foreign("an archive other than ZIP", "unpack it");
-const CSV: ForeignFormat = foreign(
+pub(super) const CSV: ForeignFormat = foreign(
     "a table, as of Kaggle's run lengths or Label Studio",
     "make COCO of it by `pycocotools.mask`, or PNG masks; in Label Studio, export as JSON",
 );
@@ -42,7 +53,10 @@ const BOXES_OF_VOC: ForeignFormat = foreign(
     "boxes of Pascal VOC, which are no masks",
     "take a tree with SegmentationClass, or annotate masks",
 );
-const ARRAYS: ForeignFormat = foreign("arrays of NumPy", "save the masks as PNG");
+const ARRAYS: ForeignFormat = foreign(
+    "arrays of NumPy or Matlab",
+    "save the masks as PNG, such as by `PIL.Image.fromarray(mask.astype(\"uint8\")).save(\"a.png\")`",
+);
 
 /// Recognizes a file by its ending.
 pub(super) fn by_name(path: &Path) -> Option<ForeignFormat> {
@@ -52,7 +66,11 @@ pub(super) fn by_name(path: &Path) -> Option<ForeignFormat> {
         return Some(ARCHIVE);
     }
     if ends(&["ndjson", "jsonl"]) {
-        return Some(if name.contains("labelbox") { LABELBOX } else { NDJSON });
+        let is_labelbox = name.contains("labelbox");
+        return Some(if is_labelbox { LABELBOX } else { by_first_line(path).unwrap_or(NDJSON) });
+    }
+    if ["_classes.csv", "class_dict.csv"].contains(&name.as_str()) {
+        return None;
     }
     if ends(&["csv", "tsv"]) {
         return Some(CSV);
@@ -64,6 +82,22 @@ pub(super) fn by_name(path: &Path) -> Option<ForeignFormat> {
         return Some(ARRAYS);
     }
     (["data.yaml", "data.yml", "dataset.yaml"].contains(&name.as_str())).then_some(YOLO)
+}
+
+/// Recognizes JSON by lines by its first one.
+pub(super) fn by_first_line(path: &Path) -> Option<ForeignFormat> {
+    let mut line = Vec::new();
+    let file = std::fs::File::open(path).ok()?;
+    let mut reader = BufReader::new(file).take(LONGEST_LINE);
+    while line.trim_ascii().is_empty() {
+        line.clear();
+        if reader.read_until(b'\n', &mut line).ok()? == 0 {
+            return None;
+        }
+    }
+    let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line);
+    let value: Value = serde_json::from_slice(line).ok()?;
+    by_content(&value).or_else(|| by_entry(&value)).or(value.is_object().then_some(NDJSON))
 }
 
 /// Recognizes the content of an XML file by its first element.
@@ -109,7 +143,7 @@ pub(super) fn by_content(value: &Value) -> Option<ForeignFormat> {
             "use the files `…_gtFine_labelIds.png` with the dataset kind `cityscapes`",
         ));
     }
-    if holds_all(&["data_row", "projects"]) {
+    if has("data_row") && (has("projects") || has("media_attributes")) {
         return Some(LABELBOX);
     }
     if has("_via_img_metadata") || value.as_object().is_some_and(is_via) {
@@ -139,7 +173,7 @@ fn by_entry(entry: &Value) -> Option<ForeignFormat> {
             "put them as `annotations` into the file of the images",
         ));
     }
-    if has("data_row") || has("Labeled Data") {
+    if ["data_row", "Labeled Data", "DataRow ID", "dataRow"].iter().any(|key| has(key)) {
         return Some(LABELBOX);
     }
     if has("imageName") || has("regions") {

@@ -7,13 +7,18 @@ use protoseg_models::errors::FileError;
 use unicode_normalization::UnicodeNormalization;
 
 use super::ConvertError;
+use super::detect::mask_folder;
 use crate::dataset::is_image_path;
+use crate::dataset::layout::FolderLayout;
 use crate::scan::is_by_product;
 
 /// Folders that hold masks, not images.
-const MASK_FOLDERS: [&str; 11] = [
+const MASK_FOLDERS: [&str; 14] = [
     "labels",
     "masks",
+    "masks_human",
+    "masks_instances",
+    "masks_machine",
     "SegmentationClass",
     "SegmentationClassAug",
     "SegmentationClassPNG",
@@ -55,6 +60,8 @@ impl FoundImage {
 #[derive(Debug)]
 pub(super) struct ImageIndex {
     root: PathBuf,
+    /// The folder of images below the root, if there is one.
+    folder: Option<PathBuf>,
     /// By path below the root, and below the folder of images, with and without the extension.
     by_name: HashMap<String, Vec<PathBuf>>,
     /// By the last part of the name without the extension.
@@ -65,14 +72,29 @@ impl ImageIndex {
     /// Lists the images below `images`, or else below the annotations.
     pub(super) fn new(input: &Path, images: Option<&Path>) -> Result<Self, ConvertError> {
         let root = images.unwrap_or(super::folder_of(input)).to_owned();
-        let mut index = Self { root, by_name: HashMap::new(), by_stem: HashMap::new() };
+        let usual = IMAGE_FOLDERS.map(|name| root.join(name));
+        let usual = usual.into_iter().find(|folder| folder.is_dir());
+        let other = || {
+            let layout = FolderLayout::find(&root).ok().filter(|_| images.is_none())?;
+            Some(root.join(layout.images)).filter(|folder| folder.is_dir())
+        };
+        let folder = usual.or_else(other);
+        let mut index = Self { root, folder, by_name: HashMap::new(), by_stem: HashMap::new() };
         let skip: &[&str] = if images.is_some() { &[] } else { &MASK_FOLDERS };
+        let masks = mask_folder(&index.root);
+        let masks = (images.is_none() && masks != index.root).then_some(masks);
+        let is_mask = |path: &Path| masks.as_ref().is_some_and(|masks| path.starts_with(masks));
         for path in files(&index.root, skip)? {
-            if is_image_path(&path) {
+            if is_image_path(&path) && !is_mask(&path) {
                 index.add(path);
             }
         }
         Ok(index)
+    }
+
+    /// Returns true if the images lie in a folder of nothing but images.
+    pub(super) fn has_folder(&self) -> bool {
+        self.folder.is_some()
     }
 
     fn add(&mut self, path: PathBuf) {
@@ -92,19 +114,19 @@ impl ImageIndex {
     pub(super) fn all(&self) -> Vec<&Path> {
         let mut all: Vec<&Path> = self.by_stem.values().flatten().map(PathBuf::as_path).collect();
         all.sort();
-        let folders = IMAGE_FOLDERS.map(|name| self.root.join(name));
-        if let Some(folder) = folders.iter().find(|folder| folder.is_dir()) {
+        if let Some(folder) = &self.folder {
             all.retain(|path| path.starts_with(folder));
         }
         all
     }
 
-    /// Path of an image below its folder: below `images/` where there is one, or else below the root.
+    /// Path of an image below its folder: below that of images where there is one, or else the root.
     pub(super) fn name(&self, image: &Path) -> String {
         let below = image.strip_prefix(&self.root).unwrap_or(image);
         let below = IMAGE_FOLDERS
             .iter()
             .find_map(|folder| below.strip_prefix(folder).ok())
+            .or_else(|| image.strip_prefix(self.folder.as_ref()?).ok())
             .unwrap_or(below);
         below.to_string_lossy().into_owned()
     }

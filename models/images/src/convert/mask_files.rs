@@ -1,17 +1,19 @@
 //! Label maps in files: folders of images and labels.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use protoseg_models::classes::{ClassFile, ClassTable};
 use protoseg_models::errors::FileError;
 
-use super::affix::Affix;
-use super::detect::{AnnotationSource, has_extension, mask_folder};
+use super::detect::{AnnotationSource, has_extension};
 use super::image_index::FoundImage;
+use super::pairs::{self, MaskPair, PairedFolder};
 use super::{Annotations, ConvertError, Item, SourceClass, Truth};
 use crate::dataset::Dataset;
+use crate::dataset::label_file::class_file;
+use crate::dataset::layout::is_image_folder;
 use crate::id_map::IdMap;
 use crate::label_mapping::{ClassOrigin, LabelMapping};
 
@@ -32,7 +34,7 @@ pub(super) fn read_folder(source: AnnotationSource<'_>) -> Result<Annotations, C
     }
     let mapping = Arc::new(match source.classes {
         // The masks are in the classes of the file beside them, whatever others they are to have.
-        Some((file, path)) if !source.input.join("classes.txt").is_file() => {
+        Some((file, path)) if !class_file(source.input).is_file() => {
             let (file, origin) = (ClassFile::clone(file), ClassOrigin::File(path.into()));
             LabelMapping::new(file, origin, |_| false, &[])
         }
@@ -41,14 +43,45 @@ pub(super) fn read_folder(source: AnnotationSource<'_>) -> Result<Annotations, C
     let id_map: Option<Arc<IdMap>> = source.id_map.cloned().map(Arc::new);
     let mut annotations =
         Annotations { classes: classes(&mapping.class_file().table), ..Annotations::default() };
-    add_pairs(source, &mut annotations, |path| {
+    let (folders, _) = pairs::find(source)?;
+    add_folders(&mut annotations, folders, |path| {
         let mapping = Arc::clone(&mapping);
         match &id_map {
             Some(map) => Truth::Renumbered { path, mapping, map: Arc::clone(map) },
             None => Truth::Mask { path, mapping, outside: None },
         }
-    })?;
+    });
     add_lists(source.input, &mut annotations)?;
+    Ok(annotations)
+}
+
+/// Reads the masks of Roboflow in the classes of the tables beside them.
+pub(super) fn read_roboflow(source: AnnotationSource<'_>) -> Result<Annotations, ConvertError> {
+    let found = pairs::roboflow(source.input)?;
+    let Some((first, _)) = found.first() else {
+        let reason = format!("holds no {}, which lists the classes", pairs::ROBOFLOW_CLASSES);
+        return Err(ConvertError::Content { path: source.input.into(), reason });
+    };
+    let file = ClassFile::load(first)?;
+    for (path, _) in &found[1..] {
+        if ClassFile::load(path)? != file {
+            let reason = format!(
+                "has other classes than {}: convert the folders one by one, or give all the same ids",
+                first.display()
+            );
+            return Err(ConvertError::Content { path: path.clone(), reason });
+        }
+    }
+    let mapping = LabelMapping::new(file, ClassOrigin::File(first.clone()), |_| false, &[]);
+    let mapping = Arc::new(mapping);
+    let mut annotations =
+        Annotations { classes: classes(&mapping.class_file().table), ..Annotations::default() };
+    let folders = found.into_iter().map(|(_, folder)| folder).collect();
+    add_folders(&mut annotations, folders, |path| Truth::Mask {
+        path,
+        mapping: Arc::clone(&mapping),
+        outside: None,
+    });
     Ok(annotations)
 }
 
@@ -71,76 +104,44 @@ fn read_binary(source: AnnotationSource<'_>, least: u8) -> Result<Annotations, C
                 ["background", "foreground"].into_iter().map(SourceClass::named).collect();
         }
     }
-    add_pairs(source, &mut annotations, |path| Truth::Threshold { path, least })?;
+    let (folders, _) = pairs::find(source)?;
+    add_folders(&mut annotations, folders, |path| Truth::Threshold { path, least });
     add_lists(source.input, &mut annotations)?;
     Ok(annotations)
 }
 
-/// Adds the images with the masks of the same names, whatever their endings.
-fn add_pairs(
-    source: AnnotationSource<'_>,
+/// Adds the images of folders with their masks, those without one, and a list for each split.
+fn add_folders(
     annotations: &mut Annotations,
+    folders: Vec<PairedFolder>,
     truth: impl Fn(PathBuf) -> Truth,
-) -> Result<(), ConvertError> {
-    let folder = mask_folder(source.input);
-    let (affix, paths) = masks_by_affix(source)?;
-    let name = |path: &Path| {
-        let stem =
-            path.strip_prefix(&folder).ok()?.with_extension("").to_string_lossy().into_owned();
-        affix.as_ref().map_or(Some(stem.clone()), |affix| affix.strip(&stem)).map(PathBuf::from)
-    };
-    // Of masks of one name, the first counts.
-    let taken: HashSet<&PathBuf> = paths.iter().filter(|_| affix.is_some()).collect();
-    let masks: HashMap<PathBuf, &PathBuf> =
-        paths.iter().rev().filter_map(|path| Some((name(path)?, path))).collect();
-    annotations.notes.extend(
-        affix
-            .as_ref()
-            .map(|affix| format!("the masks are named {affix}, where NAME is that of the image")),
-    );
-    let mut bare: Vec<String> = Vec::new();
-    for image in source.index.all() {
-        if taken.contains(&image.to_owned()) {
-            continue;
+) {
+    annotations.knows_unlabeled = true;
+    for folder in folders {
+        let first = annotations.items.len();
+        for note in folder.notes {
+            if !annotations.notes.contains(&note) {
+                annotations.notes.push(note);
+            }
         }
-        let name = source.index.name(image);
-        let Some(mask) = masks.get(&Path::new(&name).with_extension("")) else {
-            bare.push(name);
-            continue;
-        };
-        let (image, origin) = (FoundImage::At(image.into()), mask.to_path_buf());
-        annotations.items.push(Item { name, image, origin, truth: truth(mask.to_path_buf()) });
+        annotations.unlabeled.extend(folder.bare);
+        for MaskPair { name, image, mask } in folder.pairs {
+            let (origin, truth) = match mask {
+                Ok(mask) => (mask.clone(), truth(mask)),
+                Err([first, second]) => {
+                    let second = second.display();
+                    let reason = format!(
+                        "is a label map of `{name}`, and so is {second}: take one of them away"
+                    );
+                    (first, Truth::Broken(reason))
+                }
+            };
+            annotations.items.push(Item { name, image: FoundImage::At(image), origin, truth });
+        }
+        if let Some(list) = folder.list {
+            annotations.lists.push((list, (first..annotations.items.len()).collect()));
+        }
     }
-    annotations.note(bare.len(), |count| {
-        let images = if count == 1 { "image has" } else { "images have" };
-        let folder = folder.display();
-        format!("{count} {images} no mask in {folder} and are left out, such as {}", bare[0])
-    });
-    Ok(())
-}
-
-/// The masks, and what all their names have besides those of the images, if there is such a thing.
-pub(super) fn masks_by_affix(
-    source: AnnotationSource<'_>,
-) -> Result<(Option<Affix>, Vec<PathBuf>), ConvertError> {
-    let folder = mask_folder(source.input);
-    let stem = |name: &Path| name.with_extension("").to_string_lossy().into_owned();
-    let images = source.index.all();
-    let names: HashSet<String> =
-        images.iter().map(|image| stem(Path::new(&source.index.name(image)))).collect();
-    let below = |path: &Path| stem(path.strip_prefix(&folder).unwrap_or(path));
-    if images.iter().all(|image| image.starts_with(&folder))
-        && let Some(affix) = Affix::beside(&names)
-    {
-        let is_mask =
-            |image: &&&Path| affix.strip(&below(image)).is_some_and(|name| names.contains(&name));
-        let masks = images.iter().filter(is_mask).map(|mask| mask.to_path_buf()).collect();
-        return Ok((Some(affix), masks));
-    }
-    let masks = source.masks()?;
-    let mask_names: Vec<String> = masks.iter().map(|path| below(path)).collect();
-    let classes: Vec<&str> = source.class_names().collect();
-    Ok((Affix::find(&names, &mask_names, &classes), masks))
 }
 
 /// Takes over the lists of images beside the folders.
@@ -148,6 +149,11 @@ fn add_lists(input: &Path, annotations: &mut Annotations) -> Result<(), ConvertE
     let Annotations { items, lists, .. } = annotations;
     let places: HashMap<&str, usize> =
         items.iter().map(|item| item.name.as_str()).zip(0..).collect();
+    let stems: HashMap<&str, usize> = items
+        .iter()
+        .zip(0..)
+        .filter_map(|(item, at)| Some((item.name.rsplit_once('.')?.0, at)))
+        .collect();
     for entry in std::fs::read_dir(input).map_err(FileError::at(input))? {
         let path = entry.map_err(FileError::at(input))?.path();
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -156,9 +162,11 @@ fn add_lists(input: &Path, annotations: &mut Annotations) -> Result<(), ConvertE
         }
         let text = std::fs::read_to_string(&path).map_err(FileError::at(&path))?;
         let place = |line: &str| {
-            let image = line.trim().strip_prefix("images/")?;
+            let line = line.trim();
+            let below = line.split_once('/').filter(|(folder, _)| is_image_folder(folder));
+            let image = below.map_or(line, |(_, below)| below);
             let first = image.split(['\t', ' ']).next()?;
-            places.get(image).or_else(|| places.get(first)).copied()
+            [image, first].iter().find_map(|name| places.get(name).or(stems.get(name))).copied()
         };
         let list: Vec<usize> = text.lines().filter_map(place).collect();
         if !list.is_empty() && name != "all" {

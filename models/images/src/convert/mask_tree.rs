@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use protoseg_models::classes::{ClassFile, ClassTable};
+use protoseg_models::classes::{ClassFile, ClassTable, is_named_background};
 use protoseg_models::errors::FileError;
 
-use super::classes::is_named_background;
 use super::detect::AnnotationSource;
 use super::draw::object_pixels;
 use super::image_index::{FoundImage, files};

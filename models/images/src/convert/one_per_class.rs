@@ -4,13 +4,20 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
+use image::metadata::Orientation;
+
 use super::detect::{AnnotationSource, mask_folder};
 use super::image_index::FoundImage;
 use super::{Annotations, ConvertError, Item, Truth};
+use crate::dataset::label_file::is_mask_path;
 use crate::mask::{Mask, MaskSamples};
+use crate::pairing::without_mask_words;
 
 /// Letters between the parts of a name.
 const SEPARATORS: [char; 6] = ['/', '.', '_', '-', ' ', '+'];
+
+/// Classes that a note names.
+const NAMED: usize = 12;
 
 /// A mask with the image and the class that its name gives.
 struct Layer {
@@ -20,27 +27,80 @@ struct Layer {
     class: String,
 }
 
-pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertError> {
-    let folder = &mask_folder(source.input);
-    let masks = source.masks()?;
-    let images = source.index.all();
-    let stems: Vec<String> = images
-        .iter()
-        .map(|image| {
+/// Images, and masks of one class each.
+struct MaskFiles {
+    /// Folder of the masks.
+    folder: PathBuf,
+    images: Vec<PathBuf>,
+    /// Names of the images without their endings.
+    stems: Vec<String>,
+    masks: Vec<PathBuf>,
+}
+
+impl MaskFiles {
+    fn find(source: AnnotationSource<'_>) -> Result<Self, ConvertError> {
+        let folder = mask_folder(source.input);
+        let mut masks = source.masks()?;
+        let mut images: Vec<PathBuf> = source.index.all().into_iter().map(PathBuf::from).collect();
+        let is_apart =
+            source.options.images.is_some() || source.index.has_folder() || folder != source.input;
+        if !is_apart {
+            // In one folder, endings tell them apart: masks have one that holds ids.
+            images.retain(|path| !is_mask_path(path));
+            masks.retain(|path| is_mask_path(path));
+        }
+        let stem = |image: &PathBuf| {
             Path::new(&source.index.name(image)).with_extension("").to_string_lossy().into_owned()
-        })
-        .collect();
+        };
+        let stems = images.iter().map(stem).collect();
+        Ok(Self { folder, images, stems, masks })
+    }
+}
+
+/// Returns true if at least half of the masks beside images are named by an image and something else.
+pub(super) fn names_images(source: AnnotationSource<'_>) -> Result<bool, ConvertError> {
+    let MaskFiles { folder, stems, masks, .. } = MaskFiles::find(source)?;
+    let images = ImageStems::new(&stems);
+    let is_named = |path: &&PathBuf| {
+        let below = path.strip_prefix(&folder).unwrap_or(path).with_extension("");
+        images.find(&below.to_string_lossy()).first().is_some_and(|(_, rest)| !rest.is_empty())
+    };
+    let named = masks.iter().filter(is_named).count();
+    Ok(named > 0 && named * 2 >= masks.len())
+}
+
+/// Says which classes are taken from names, where no class file lists them.
+fn classes_note(layers: &[Layer], folder: &Path) -> Option<String> {
+    let mut counts: BTreeMap<&str, (usize, &Path)> = BTreeMap::new();
+    for layer in layers {
+        counts.entry(&layer.class).or_insert((0, &layer.path)).0 += 1;
+    }
+    let named = |(class, (count, path)): (&&str, &(usize, &Path))| {
+        let masks = if *count == 1 { "mask" } else { "masks" };
+        let name = path.strip_prefix(folder).unwrap_or(path).display();
+        format!("`{class}` ({count} {masks}, such as {name})")
+    };
+    let named: Vec<String> = counts.iter().take(NAMED).map(named).collect();
+    let more = counts.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    (!named.is_empty()).then(|| {
+        format!("the classes are taken from the names of the masks: {}{more}", named.join(", "))
+    })
+}
+
+pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertError> {
+    let MaskFiles { folder, images, stems, masks } = &MaskFiles::find(source)?;
     let below = |path: &Path| {
         path.strip_prefix(folder).unwrap_or(path).with_extension("").to_string_lossy().into_owned()
     };
-    let mut annotations = Annotations::default();
+    let mut annotations = Annotations { knows_unlabeled: true, ..Annotations::default() };
     let tasks: Option<Vec<Layer>> =
         masks.iter().map(|path| task_layer(path, &below(path))).collect();
     let layers = match tasks {
-        Some(layers) if !layers.is_empty() => by_task(source, layers, &stems, &mut annotations)?,
+        Some(layers) if !layers.is_empty() => by_task(source, layers, stems, &mut annotations)?,
         _ => {
             let known: Vec<&str> = source.class_names().collect();
-            let images = ImageStems::new(&stems);
+            let images = ImageStems::new(stems);
             let layer = |path: &PathBuf| named_layer(path, &below(path), &images, &known);
             let named: Vec<Option<Layer>> =
                 masks.iter().map(layer).collect::<Result<_, ConvertError>>()?;
@@ -55,7 +115,9 @@ pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertE
                 let first = strange[0].display();
                 format!("{count} {masks} named after no image and left out, such as {first}")
             });
-            named.into_iter().flatten().collect()
+            let layers: Vec<Layer> = named.into_iter().flatten().collect();
+            annotations.notes.extend(classes_note(&layers, folder).filter(|_| known.is_empty()));
+            layers
         }
     };
     for class in source.class_names() {
@@ -70,20 +132,18 @@ pub(super) fn read(source: AnnotationSource<'_>) -> Result<Annotations, ConvertE
         let class = annotations.class(&layer.class);
         by_image.entry(&layer.image).or_default().push((class, layer.path.clone()));
     }
-    let mut bare = 0;
-    for (image, stem) in images.into_iter().zip(&stems) {
+    for (image, stem) in images.iter().zip(stems) {
         let Some(mut layers) = by_image.remove(stem.as_str()) else {
-            bare += 1;
+            annotations.unlabeled.push((source.index.name(image), image.clone()));
             continue;
         };
         // In the order of the classes, so that the later class counts where masks overlap.
         layers.sort();
         let name = source.index.name(image);
-        let (image, origin) = (FoundImage::At(image.into()), layers[0].1.clone());
+        let (image, origin) = (FoundImage::At(image.clone()), layers[0].1.clone());
         let truth = Truth::Layers { layers, least: source.options.threshold };
         annotations.items.push(Item { name, image, origin, truth });
     }
-    annotations.note(bare, |bare| format!("{bare} images without a mask are left out"));
     Ok(annotations)
 }
 
@@ -184,7 +244,20 @@ fn named_layer(
     let (stem, rest) = match &found[..] {
         [] => return Ok(None),
         [(first, _), (second, _), ..] if first.len() == second.len() => {
-            return Err(content(format!("may be a mask of `{first}` or of `{second}`")));
+            // The name of a mask begins with that of its image: `1_car_2` is one of `1`.
+            let file = plain(name.rsplit('/').next().unwrap_or(name));
+            let begins = |(stem, _): &&(&String, String)| {
+                let rest = file.strip_prefix(&*plain(stem));
+                stem.len() == first.len() && rest.is_some_and(|rest| rest.starts_with(SEPARATORS))
+            };
+            let mut begun = found.iter().filter(begins);
+            match (begun.next(), begun.next()) {
+                (Some((stem, rest)), None) => (*stem, rest),
+                _ => {
+                    let reason = format!("may be a mask of `{first}` or of `{second}`");
+                    return Err(content(reason));
+                }
+            }
         }
         [(stem, rest), ..] => (*stem, rest),
     };
@@ -217,7 +290,8 @@ fn class_of(rest: &str) -> String {
     if parts.iter().any(|part| !is_filler(part)) {
         parts.retain(|part| !is_filler(part));
     }
-    parts.join("/")
+    let class = parts.join("/");
+    without_mask_words(&class).to_owned()
 }
 
 /// A name without a part of it that begins and ends at separators, whatever its case and spaces.
@@ -236,13 +310,14 @@ fn without(name: &str, part: &str) -> Option<String> {
     Some([before, after].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/"))
 }
 
-/// Size of a mask of one class, and true for its pixels. It has one value besides black.
+/// Size of a mask of one class, true for its pixels, and the orientation of its file. It has one value
+/// besides black.
 pub(super) fn set_pixels(
     path: &Path,
     max_pixels: u64,
-) -> Result<([usize; 2], Vec<bool>), ConvertError> {
+) -> Result<([usize; 2], Vec<bool>, Orientation), ConvertError> {
     let mask = Mask::read(path, max_pixels)?;
-    let size = mask.size();
+    let (size, orientation) = (mask.size(), mask.orientation);
     let values: Vec<u32> = match mask.samples {
         MaskSamples::Colors(colors) => {
             let number = |[red, green, blue]: [u8; 3]| u32::from_be_bytes([0, red, green, blue]);
@@ -263,5 +338,5 @@ pub(super) fn set_pixels(
             ),
         });
     }
-    Ok((size, values.into_iter().map(|value| value != 0).collect()))
+    Ok((size, values.into_iter().map(|value| value != 0).collect(), orientation))
 }

@@ -149,6 +149,7 @@ impl Conversion {
                 observe();
             }
             faults.finish(self, &mut counts)?;
+            self.write_unlabeled(folder)?;
             self.write_lists(folder, &is_written)
         });
         written.map_err(|error| match error {
@@ -168,7 +169,8 @@ impl Conversion {
         write(folder, "all.txt", all.as_bytes())?;
         for (name, list) in &self.annotations.lists {
             // These names are taken.
-            let suffix = if ["all", "classes"].contains(&name.as_str()) { "-list" } else { "" };
+            let taken = ["all", "classes", "unlabeled"];
+            let suffix = if taken.contains(&name.as_str()) { "-list" } else { "" };
             let lines: String = list.iter().filter_map(line).collect();
             write(folder, format!("{name}{suffix}.txt"), lines.as_bytes())?;
         }
@@ -185,16 +187,33 @@ impl Conversion {
         }
         let label = Path::new("labels").join(png_name(Path::new(&item.name)));
         write(folder, &label, &map.ids_png()?)?;
-        let place = folder.join("images").join(&item.name);
-        let at_place = FileError::at(&place);
-        std::fs::create_dir_all(place.parent().unwrap_or(folder)).map_err(&at_place)?;
+        self.place_image(image, &folder.join("images").join(&item.name))
+    }
+
+    /// Links or copies an image to a place.
+    fn place_image(&self, image: &Path, place: &Path) -> Result<(), ConvertError> {
+        let at_place = FileError::at(place);
+        std::fs::create_dir_all(place.parent().unwrap_or(Path::new("."))).map_err(&at_place)?;
         // A link into an unpacked archive would end with it.
         let linked = self.unpacked.is_none()
-            && image.canonicalize().and_then(|image| std::fs::hard_link(image, &place)).is_ok();
+            && image.canonicalize().and_then(|image| std::fs::hard_link(image, place)).is_ok();
         if !linked {
-            std::fs::copy(image, &place).map_err(&at_place)?;
+            std::fs::copy(image, place).map_err(&at_place)?;
         }
         Ok(())
+    }
+
+    /// Writes the images without annotations, with their list, if they are wanted.
+    fn write_unlabeled(&self, folder: &Path) -> Result<(), ConvertError> {
+        let images = &self.annotations.unlabeled;
+        if !self.options.unlabeled || images.is_empty() {
+            return Ok(());
+        }
+        for (name, image) in images {
+            self.place_image(image, &folder.join("unlabeled").join(name))?;
+        }
+        let list: String = images.iter().map(|(name, _)| format!("unlabeled/{name}\n")).collect();
+        write(folder, "unlabeled.txt", list.as_bytes())
     }
 
     /// Writes an annotation file of another program. Images that cannot be converted are left out and

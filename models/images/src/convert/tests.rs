@@ -1,5 +1,6 @@
 //! Round trips through every format that is written, and small files of other programs.
 
+mod layouts;
 mod names;
 mod palettes;
 mod places;

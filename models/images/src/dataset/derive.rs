@@ -1,12 +1,13 @@
 //! Labels that follow from images, and images that follow from labels.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::label_file::{self, is_mask_path};
 use super::layout::{FolderLayout, OF_IMAGES, OF_LABELS, part_at};
 use super::{Dataset, DatasetError, Sample};
 use crate::list::{self, IMAGE_FOLDERS, ListResolver, folded};
+use crate::pairing::{PairedMask, Pairing};
 use crate::scan::Scanner;
 
 /// Finds the labels of images below a root, and the images of labels.
@@ -18,13 +19,15 @@ pub(super) struct LabelFinder<'a> {
     pub(super) resolver: ListResolver<'a>,
     /// By the folder below the root in which they are.
     layouts: HashMap<PathBuf, FolderLayout>,
-    stems: HashMap<PathBuf, StemIndex>,
+    pairings: HashMap<PathBuf, Pairing>,
     /// Images with a label in another folder than theirs.
     elsewhere: PairCount,
     /// Images with a label in other upper and lower case.
     other_case: PairCount,
     /// Lines that name a label alone.
     by_label: PairCount,
+    /// What label maps add to the names of images.
+    patterns: BTreeSet<String>,
 }
 
 /// Number of images that were paired in one way, with an example.
@@ -46,62 +49,6 @@ impl PairCount {
     }
 }
 
-/// Images and label maps in two folders by their stems in lower case, relative to these.
-struct StemIndex {
-    images: HashMap<String, Vec<PathBuf>>,
-    labels: HashMap<String, Vec<PathBuf>>,
-}
-
-impl StemIndex {
-    fn new(images: &Path, labels: &Path) -> Self {
-        let index = |folder: &Path, is_wanted: fn(&Path) -> bool| {
-            let mut stems: HashMap<String, Vec<PathBuf>> = HashMap::new();
-            for path in
-                Scanner::new(false).images(folder).into_iter().filter(|path| is_wanted(path))
-            {
-                let below = path.strip_prefix(folder).unwrap_or(&path).to_owned();
-                if let Some(stem) = path.file_stem().and_then(folded) {
-                    stems.entry(stem).or_default().push(below);
-                }
-            }
-            stems
-        };
-        Self { images: index(images, |_| true), labels: index(labels, is_mask_path) }
-    }
-
-    /// The one image and the one label of a stem.
-    fn pair(&self, below: &Path) -> Option<(&Path, &Path)> {
-        let stem = below.file_stem().and_then(folded)?;
-        match (self.images.get(&stem)?.as_slice(), self.labels.get(&stem)?.as_slice()) {
-            ([image], [label]) => Some((image, label)),
-            _ => None,
-        }
-    }
-
-    /// Says why the labels of a stem are those of no image.
-    fn hint(&self, below: &Path, labels: &Path) -> Option<String> {
-        let stem = below.file_stem().and_then(folded)?;
-        let found = self.labels.get(&stem)?;
-        let images = self.images.get(&stem).map(Vec::as_slice).unwrap_or_default();
-        let first = labels.join(found.first()?);
-        let reason = match (images, &found[..]) {
-            ([one, other, ..], _) => format!(
-                "{} images have this name, such as {} and {}",
-                images.len(),
-                one.display(),
-                other.display()
-            ),
-            (_, [_, _, ..]) => format!("{} label maps have this name", found.len()),
-            _ => "it lies in a folder of another name".to_owned(),
-        };
-        Some(format!(
-            "; {} is there, but {reason}: put label maps into folders as their images are, or name both \
-             in a list",
-            first.display()
-        ))
-    }
-}
-
 impl<'a> LabelFinder<'a> {
     pub(super) fn new(dataset: Dataset, root: &'a Path, list: &'a Path) -> Self {
         Self {
@@ -110,7 +57,8 @@ impl<'a> LabelFinder<'a> {
             list,
             resolver: ListResolver::new(root, &IMAGE_FOLDERS),
             layouts: HashMap::new(),
-            stems: HashMap::new(),
+            pairings: HashMap::new(),
+            patterns: BTreeSet::new(),
             elsewhere: PairCount::default(),
             other_case: PairCount::default(),
             by_label: PairCount::default(),
@@ -155,31 +103,46 @@ impl<'a> LabelFinder<'a> {
             Err(error @ DatasetError::MissingLabel { .. }) => error,
             found => return found.map(Some),
         };
-        let index = self.index(&folder)?;
-        let Some((_, label)) = index.pair(&below) else {
-            return Err(with_hint(missing, index.hint(&below, &labels)));
+        let pairing = self.pairing(&folder)?;
+        let (found, pattern) = (pairing.mask(&below), pairing.pattern().map(ToString::to_string));
+        let label = match found {
+            PairedMask::Several(first, second) => {
+                let [first, second] =
+                    [first, second].map(|label| self.root.join(&labels).join(label));
+                return Err(DatasetError::SeveralLabels { first, second });
+            }
+            PairedMask::Missing => {
+                let hint = pairing.hint(&below, &labels);
+                return Err(with_hint(missing, hint));
+            }
+            PairedMask::InPlace(label) => labels.join(label),
+            PairedMask::OtherCase(label) => {
+                let label = labels.join(label);
+                self.other_case.add(image, &label);
+                label
+            }
+            PairedMask::Elsewhere(label) => {
+                let label = labels.join(label);
+                self.elsewhere.add(image, &label);
+                label
+            }
         };
-        let parent =
-            |path: &Path| path.parent().map_or(Some(String::new()), |p| folded(p.as_os_str()));
-        let (of_image, of_label) = (parent(&below), parent(label));
-        let label = labels.join(label);
-        if of_image == of_label {
-            self.other_case.add(image, &label);
-        } else if [&of_image, &of_label].iter().any(|parent| parent.as_deref() == Some("")) {
-            // Without folders on one side, names alone pair them.
-            self.elsewhere.add(image, &label);
-        } else {
-            return Err(with_hint(missing, index_hint(&label)));
-        }
+        self.patterns.extend(pattern);
         Ok(Some(self.root.join(label)))
     }
 
-    fn index(&mut self, folder: &Path) -> Result<&StemIndex, DatasetError> {
+    fn pairing(&mut self, folder: &Path) -> Result<&Pairing, DatasetError> {
         let layout = self.layout(folder)?;
         let (root, at) = (self.root, folder.to_owned());
-        Ok(self.stems.entry(at).or_insert_with_key(|folder| {
-            let place = |name: &Path| root.join(folder).join(name);
-            StemIndex::new(&place(&layout.images), &place(&layout.labels))
+        Ok(self.pairings.entry(at).or_insert_with_key(|folder| {
+            let below = |name: &Path, is_wanted: fn(&Path) -> bool| {
+                let place = root.join(folder).join(name);
+                let found = Scanner::new(false).images(&place).into_iter();
+                let found = found.filter(|path| is_wanted(path));
+                found.map(|path| path.strip_prefix(&place).unwrap_or(&path).to_owned()).collect()
+            };
+            let images = below(&layout.images, |_| true);
+            Pairing::new(images, below(&layout.labels, is_mask_path), &[])
         }))
     }
 
@@ -282,8 +245,8 @@ impl<'a> LabelFinder<'a> {
         // Back slashes part folders on other machines.
         let text = text.to_string_lossy().replace('\\', "/");
         let Some(stem) = Path::new(&text).file_stem().and_then(folded) else { return Ok(None) };
-        let found = self.index(Path::new(""))?.images.get(&stem);
-        Ok(found.and_then(|found| found.first()).map(|image| {
+        let found = self.pairing(Path::new(""))?.image_named(&stem);
+        Ok(found.map(|image| {
             format!(
                 "; {} has this name, in another folder or with another ending: write its path",
                 images.join(image).display()
@@ -294,8 +257,7 @@ impl<'a> LabelFinder<'a> {
     fn image_by_stem(&mut self, label: &Path) -> Result<Option<PathBuf>, DatasetError> {
         let Some((folder, below)) = self.part_label(label)? else { return Ok(None) };
         let images = folder.join(self.layout(&folder)?.images);
-        let pair = self.index(&folder)?.pair(&below).map(|(image, _)| images.join(image));
-        Ok(pair)
+        Ok(self.pairing(&folder)?.image(&below).map(|image| images.join(image)))
     }
 
     fn part_label(&mut self, label: &Path) -> Result<Option<(PathBuf, PathBuf)>, DatasetError> {
@@ -396,20 +358,13 @@ impl<'a> LabelFinder<'a> {
         let layouts = root.filter(|_| self.dataset == Dataset::Folder);
         layouts
             .into_iter()
+            .chain(self.patterns.iter().cloned())
             .chain(self.resolver.remarks())
             .chain(elsewhere)
             .chain(other_case)
             .chain(by_label)
             .collect()
     }
-}
-
-fn index_hint(label: &Path) -> Option<String> {
-    Some(format!(
-        "; {} is there, in a folder of another name: put label maps into folders as their images are, or \
-         name both in a list",
-        label.display()
-    ))
 }
 
 fn with_hint(error: DatasetError, hint: Option<String>) -> DatasetError {

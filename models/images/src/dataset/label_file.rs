@@ -19,7 +19,7 @@ const REFUSED: [(&str, &str); 5] = [
 ];
 
 /// True for the endings of masks that can be read.
-pub(super) fn is_mask_path(path: &Path) -> bool {
+pub(crate) fn is_mask_path(path: &Path) -> bool {
     let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
     READ.iter().any(|known| ending == *known)
 }
@@ -57,9 +57,26 @@ pub(super) fn find(path: PathBuf, list: &Path) -> Result<PathBuf, DatasetError> 
         };
         Some(format!("; {} is there, but {reason}; {way}", name.display()))
     });
-    let hint = refused.or_else(|| alike(&path, &names)).or_else(|| without_folder(&path));
+    let hint = refused
+        .or_else(|| train_ids(&path))
+        .or_else(|| alike(&path, &names))
+        .or_else(|| without_folder(&path));
     let hint = hint.unwrap_or_default();
     Err(DatasetError::MissingLabel { path, list: list.into(), hint })
+}
+
+/// Says what to do with a tree of Cityscapes that holds train ids only.
+fn train_ids(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    let found = path.with_file_name(name.replace("_gtFine_labelIds.", "_gtFine_labelTrainIds."));
+    (found != path && found.is_file()).then(|| {
+        format!(
+            "; {} is there, but this kind of data set is read by labelIds: put those of the data set \
+             beside it, or read train ids as the kind `folder`, by a classes.txt of the classes 0 to \
+             18 and a list of two columns, image and label",
+            found.display()
+        )
+    })
 }
 
 /// Says that there is no folder for a label.
@@ -94,6 +111,17 @@ fn alike(path: &Path, names: &[PathBuf]) -> Option<String> {
     ))
 }
 
+/// Tables of classes that other programs write, where there is no `classes.txt`.
+const CLASS_TABLES: [&str; 2] = ["_classes.csv", "class_dict.csv"];
+
+/// Returns the path of the class file of a folder: `classes.txt`, or else a table of classes.
+pub(crate) fn class_file(root: &Path) -> PathBuf {
+    let usual = root.join("classes.txt");
+    let tables = CLASS_TABLES.map(|name| root.join(name));
+    let other = tables.into_iter().find(|path| path.is_file() && !usual.exists());
+    other.unwrap_or(usual)
+}
+
 /// Reads `classes.txt`.
 pub(super) fn read_classes(path: &Path) -> Result<ClassFile, DatasetError> {
     let hint = || {
@@ -116,6 +144,9 @@ pub(super) fn read_classes(path: &Path) -> Result<ClassFile, DatasetError> {
         }
         alike_classes(root).unwrap_or_default()
     };
+    if let Some(root) = path.parent().filter(|root| *root != Path::new("") && !root.exists()) {
+        return Err(DatasetError::NoFolder(root.into()));
+    }
     if !path.exists() {
         return Err(DatasetError::NoClasses { path: path.into(), hint: hint() });
     }

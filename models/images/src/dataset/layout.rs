@@ -37,22 +37,22 @@ const SHOWN: usize = 12;
 
 /// Names of the folder of images and of that of label maps in a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct FolderLayout {
-    pub(super) images: PathBuf,
-    pub(super) labels: PathBuf,
+pub(crate) struct FolderLayout {
+    pub(crate) images: PathBuf,
+    pub(crate) labels: PathBuf,
 }
 
 impl FolderLayout {
     /// Finds both in a folder: `images` and `labels`, or else the only one of a usual name. Names
     /// that are not there stay the usual ones.
-    pub(super) fn find(folder: &Path) -> Result<Self, DatasetError> {
+    pub(crate) fn find(folder: &Path) -> Result<Self, DatasetError> {
         let images = choose(folder, IMAGES, &OF_IMAGES, is_image_path)?;
         let labels = choose(folder, LABELS, &OF_LABELS, is_mask_path)?;
         Ok(Self { images, labels })
     }
 
     /// Finds both if both are there.
-    pub(super) fn both(folder: &Path) -> Option<Self> {
+    pub(crate) fn both(folder: &Path) -> Option<Self> {
         let layout = Self::find(folder).ok()?;
         let is_there = |name: &Path| folder.join(name).is_dir();
         (is_there(&layout.images) && is_there(&layout.labels)).then_some(layout)
@@ -68,6 +68,12 @@ impl FolderLayout {
             other(&self.images, IMAGES).into_iter().chain(other(&self.labels, LABELS)).collect();
         (!read.is_empty()).then(|| format!("read are {}", read.join(" and ")))
     }
+}
+
+/// True for a usual name of a folder of images.
+#[cfg(feature = "annotations")]
+pub(crate) fn is_image_folder(name: &str) -> bool {
+    OF_IMAGES.contains(&name.to_lowercase().as_str())
 }
 
 /// The folder of the usual name, or the only one of another usual name; of several the one that holds
@@ -101,7 +107,7 @@ fn choose(
 }
 
 /// Sorted paths of the folders in a folder, without those that systems leave behind.
-pub(super) fn folders(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn folders(folder: &Path) -> Vec<PathBuf> {
     entries(folder).into_iter().filter(|(_, is_folder)| *is_folder).map(|(path, _)| path).collect()
 }
 

@@ -55,7 +55,19 @@ impl<'a> ListReader<'a> {
             return Err(self.malformed(line, reason));
         }
         let label = second.as_deref().filter(|_| labeled).map(|label| self.given_label(label));
-        let label = label.transpose()?;
+        let label = match (label.transpose(), second.as_deref().and_then(Path::to_str)) {
+            (Err(DatasetError::MissingLabel { .. } | DatasetError::Missing { .. }), Some(text))
+                if text.parse::<i64>().is_ok() =>
+            {
+                let reason = format!(
+                    "has the number {text} where its label map should be: a list names images, and \
+                     perhaps their label maps (in Pascal VOC those of ImageSets/Segmentation, not of \
+                     ImageSets/Main)"
+                );
+                return Err(self.malformed(line, reason));
+            }
+            (label, _) => label?,
+        };
         let names_one = second.is_none();
         let image = match self.image(line, &first, names_one) {
             Err(error @ DatasetError::Missing { .. }) if labeled && label.is_none() => {
@@ -112,6 +124,13 @@ impl<'a> ListReader<'a> {
                      `image,split,label`",
                 )),
             };
+        }
+        if let Some(values) = quoted(bytes) {
+            match &values[..] {
+                [image] => return Ok((image.clone(), None)),
+                [image, label] => return Ok((image.clone(), Some(label.clone()))),
+                _ => {}
+            }
         }
         let tabs = bytes.contains(&b'\t');
         let split = |at: &u8| if tabs { *at == b'\t' } else { is_space(at) };
@@ -245,6 +264,22 @@ impl<'a> ListReader<'a> {
         };
         label.ok_or_else(|| self.malformed(line, "has no label column: write `image label`"))
     }
+}
+
+/// The values of a line of nothing but texts in quotes; `None` for other lines.
+fn quoted(line: &[u8]) -> Option<Vec<PathBuf>> {
+    let mut values = Vec::new();
+    let mut rest = line.trim_ascii();
+    while let Some(inside) = rest.strip_prefix(b"\"") {
+        let end = inside.iter().position(|&byte| byte == b'"')?;
+        values.push(PathBuf::from(OsStr::from_bytes(&inside[..end])));
+        let after = &inside[end + 1..];
+        rest = after.trim_ascii_start();
+        if !rest.is_empty() && rest.len() == after.len() {
+            return None;
+        }
+    }
+    rest.is_empty().then_some(values).filter(|values| !values.is_empty())
 }
 
 /// True where the folders, or the endings, of an image and its label say that they were exchanged.

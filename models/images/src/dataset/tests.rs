@@ -147,7 +147,9 @@ fn missing_files_and_malformed_lines_are_reported() {
 fn ids_become_train_ids_and_unknown_ones_are_errors_in_strict_datasets() {
     let map = |dataset: Dataset, ids: Vec<u8>| {
         let samples = crate::mask::MaskSamples::Ids(ids);
-        let mask = crate::mask::Mask { height: 2, width: 2, samples, train_ids_of: None };
+        let orientation = image::metadata::Orientation::NoTransforms;
+        let mask =
+            crate::mask::Mask { height: 2, width: 2, samples, orientation, train_ids_of: None };
         let mapping = dataset.label_mapping(Path::new("nowhere")).unwrap();
         let mapped = mapping.map(mask, Path::new("x.png"));
         mapped.map(|mapped| mapped.labels).map_err(|error| error.to_string())
@@ -179,7 +181,7 @@ fn labels_under_other_names_and_endings_are_found_or_named() {
     std::fs::remove_file(root.path().join("labels/ab.tif")).unwrap();
     for (file, parts) in [
         ("labels/task-1-tag-car-0.png", ["task-1-tag-car-0.png and 0 more", "protoseg convert"]),
-        ("labels/ab_mask.png", ["labels/ab_mask.png is there", "name of its image"]),
+        ("labels/ab_v2.png", ["labels/ab_v2.png is there", "name of its image"]),
         ("labels/ab.jpg", ["labels/ab.jpg is there, but JPEG cannot hold ids", "--threshold"]),
     ] {
         put(&root, file, "");
@@ -295,6 +297,7 @@ fn tables_are_lists_and_exchanged_columns_are_noticed() {
         "label\timage\nlabels/a.png\timages/a.png\n\timages/b, c.png\n",
         "id,image_path\n7,a.png\n8,\"b, c.png\"\n",
         "images/a.png,\nimages/b, c.png",
+        "\"images/a.png\" \"labels/a.png\"\n\"images/b, c.png\"\t\"labels/b, c.png\"",
     ] {
         assert_eq!(read(text).unwrap(), expected, "{text}");
     }
@@ -306,6 +309,7 @@ fn tables_are_lists_and_exchanged_columns_are_noticed() {
         ("labels/a.png,images/a.png", ["names labels/a.png as the image", "`label,image`"]),
         ("images/a.png,train,labels/a.png", ["more than two columns", "`image,split,label`"]),
         ("images/x.png,labels/a.png", ["images/x.png is missing", "list.csv"]),
+        ("a -1", ["the number -1 where its label map should be", "ImageSets/Segmentation"]),
     ] {
         let message = read(text).unwrap_err().to_string();
         assert!(parts.iter().all(|part| message.contains(part)), "{message}");

@@ -33,6 +33,10 @@ pub enum MaskError {
     /// Colors, while the classes have none; all of them, the most frequent first.
     #[error("{}", self.whole())]
     NoColors { path: PathBuf, colors: Vec<([u8; 3], u64)>, origin: ClassOrigin },
+    /// Gray values in three equal channels, while the classes have colors and some value is none of
+    /// these; values with their pixels, in ascending order.
+    #[error("{}", self.whole())]
+    GrayColors { path: PathBuf, values: Vec<(u8, u64)>, origin: ClassOrigin },
     /// A color of two classes.
     #[error("{}", self.whole())]
     SharedColor {
@@ -103,6 +107,23 @@ impl MaskError {
                 path.display(),
                 counted_colors(colors)
             ),
+            Self::GrayColors { path, values, origin } => {
+                let listed: Vec<String> = values
+                    .iter()
+                    .take(NAMED)
+                    .map(|(value, pixels)| format!("{value} ({})", count(*pixels)))
+                    .collect();
+                let more = values.len().saturating_sub(NAMED);
+                let last = values.last().map_or(0, |(value, _)| *value);
+                let more =
+                    if more > 0 { format!(" and {more} more up to {last}") } else { String::new() };
+                format!(
+                    "{}: all pixels are gray, with red, green and blue the same: {}{more}, which look like \
+                     ids saved as RGB and are not the colors of {origin}",
+                    path.display(),
+                    listed.join(", ")
+                )
+            }
             Self::SharedColor { path, color, first, second, origin } => format!(
                 "{}: the color {} is that of `{first}` and of `{second}` in {origin}",
                 path.display(),
@@ -147,6 +168,11 @@ impl MaskError {
                 origin.way_out_of_colors(&unknown, *void)
             }
             Self::NoColors { .. } => NO_COLORS.to_owned(),
+            Self::GrayColors { origin, .. } => format!(
+                "if they are ids, save the masks with one channel (`Image.open(a).convert(\"L\").save(a)`), \
+                 or take the colors out of {origin}; if they are colors, write these on its lines, with \
+                 `ignore` where they count for nothing"
+            ),
             Self::SharedColor { .. } => "give each its own".to_owned(),
             Self::Palette { origin, .. } => format!(
                 "save the mask as RGB, or with the palette in the order of the ids, or take the colors \
@@ -221,6 +247,11 @@ impl ClassOrigin {
             Self::File(path) if is_named(path, &[CVAT_LEGEND]) => format!(
                 "ids are the numbers of the lines in {}, from 0; add a line `name:red,green,blue::` for \
                  each up to there",
+                path.display()
+            ),
+            Self::File(path) if path.extension().is_some_and(|ending| ending == "csv") => format!(
+                "if they count for nothing, add a row of the name `ignore` for each to {}, or else rows \
+                 of their classes",
                 path.display()
             ),
             Self::File(path) if is_named(path, &NAME_LISTS) => format!(

@@ -13,7 +13,8 @@ fn map(classes: &str, samples: MaskSamples, names: Option<&[&str]>) -> Result<Ve
     let classes = ClassFile::parse(classes).unwrap();
     let mapping = LabelMapping::new(classes, origin, |_| false, &[]);
     let train_ids_of = names.map(|names| names.iter().map(ToString::to_string).collect());
-    let mask = Mask { height: 1, width: 4, samples, train_ids_of };
+    let orientation = image::metadata::Orientation::NoTransforms;
+    let mask = Mask { height: 1, width: 4, samples, orientation, train_ids_of };
     let mapped = mapping.map(mask, Path::new("labels/a.png"));
     mapped.map(|mapped| mapped.labels).map_err(|error| error.to_string())
 }
@@ -150,4 +151,18 @@ fn mappings_of_one_file_have_one_text() {
         format!("{:?}", LabelMapping::new(classes, origin, |_| false, &[]))
     };
     assert_eq!(text(), text());
+}
+
+#[test]
+fn gray_values_in_rgb_are_no_colors_and_said_so() {
+    let grays = [0, 1, 2, 1].map(|value| [value; 3]);
+    let parts = [
+        "labels/a.png: all pixels are gray",
+        "0 (1 pixel), 1 (2 pixels), 2 (1 pixel)",
+        "with one channel",
+        "take the colors out of classes.txt",
+    ];
+    assert_holds(colors("0 sky 0 0 0\n1 car 255 0 0\n2 road 9 9 0\n", &grays), &parts);
+    // The way that is named.
+    assert_eq!(colors(PLAIN, &grays).unwrap(), [0, 1, 2, 1]);
 }

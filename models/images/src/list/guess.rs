@@ -109,7 +109,10 @@ impl ListResolver<'_> {
                     0 => {}
                     1 => {
                         let found = found.remove(0);
-                        self.guesses.case.add(text, &found);
+                        // A name alone, found in a usual folder, is no other name.
+                        if !found.ends_with(path) {
+                            self.guesses.case.add(text, &found);
+                        }
                         return Some(ListedFile::Found(found));
                     }
                     _ => return Some(ListedFile::Ambiguous(found)),

@@ -3,6 +3,7 @@
 use std::io::Cursor;
 
 use image::ImageFormat;
+use image::metadata::Orientation;
 use png::{BitDepth, ColorType, Transformations};
 
 use super::{Mask, MaskFile, MaskSamples, TRAIN_IDS_KEYWORD, unpack};
@@ -43,5 +44,7 @@ pub(super) fn read(file: MaskFile<'_>, bytes: &[u8]) -> Result<Mask, LabelMapErr
     let marked = info.utf8_text.iter().find(|text| text.keyword == TRAIN_IDS_KEYWORD);
     let names = marked.and_then(|text| text.get_text().ok());
     let train_ids_of = names.and_then(|names| serde_json::from_str(&names).ok());
-    Ok(Mask { train_ids_of, ..file.mask(size, samples) })
+    let orientation = info.exif_metadata.as_deref().and_then(Orientation::from_exif_chunk);
+    let orientation = orientation.unwrap_or(Orientation::NoTransforms);
+    Ok(Mask { train_ids_of, orientation, ..file.mask(size, samples) })
 }

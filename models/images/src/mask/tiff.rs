@@ -2,6 +2,7 @@
 
 use std::io::Cursor;
 
+use image::metadata::Orientation;
 use tiff::ColorType;
 use tiff::decoder::{Decoder, DecodingResult, Limits};
 use tiff::tags::Tag;
@@ -28,6 +29,9 @@ pub(super) fn read(file: MaskFile<'_>, bytes: &[u8]) -> Result<Mask, LabelMapErr
     }
     let (width, height) = decoder.dimensions().map_err(broken)?;
     let size = file.check_size(width, height)?;
+    let orientation: Option<u16> = decoder.find_tag_unsigned(Tag::Orientation).map_err(broken)?;
+    let orientation = orientation.and_then(|value| Orientation::from_exif(value.min(255) as u8));
+    let orientation = orientation.unwrap_or(Orientation::NoTransforms);
     let compression: Option<u16> = decoder.find_tag_unsigned(Tag::Compression).map_err(broken)?;
     if compression.is_some_and(|compression| JPEG.contains(&compression)) {
         return Err(LabelMapError::Lossy { path: file.path.into(), format: "JPEG inside a TIFF" });
@@ -59,7 +63,10 @@ pub(super) fn read(file: MaskFile<'_>, bytes: &[u8]) -> Result<Mask, LabelMapErr
         MaskSamples::Colors(colors) => colors.len(),
     };
     // Planes in places of their own come without all their samples.
-    if count == height * width { Ok(file.mask(size, samples)) } else { Err(kind()) }
+    if count != height * width {
+        return Err(kind());
+    }
+    Ok(Mask { orientation, ..file.mask(size, samples) })
 }
 
 /// Ids of another type, or else what makes them none.

@@ -115,18 +115,17 @@ pub(super) struct Remembered {
 impl Remembered {
     /// Reads the census of a run's folder; nothing if there is none, or if pixels had another meaning.
     pub(super) fn read(out: &Path, labeled: &LabeledDataset) -> Self {
-        let mut entries = BTreeMap::new();
+        let mut known = BTreeMap::new();
         let text = std::fs::read_to_string(out.join(FILE)).unwrap_or_default();
         let mut lines = text.lines();
         let header = lines.next().and_then(|line| serde_json::from_str::<CensusHeader>(line).ok());
         let header =
             header.filter(|header| header.version == 1 && header.meaning == meaning(labeled));
         if header.is_some() {
-            let parsed = lines.filter_map(|line| serde_json::from_str::<Entry>(line).ok());
-            entries.extend(parsed.map(|entry| (entry.key(), entry)));
+            known.extend(entries(lines).map(|entry| (entry.key(), entry)));
         }
         let warnings = header.map(|header| header.warnings).unwrap_or_default();
-        Self { entries, read: AtomicUsize::new(0), warnings }
+        Self { entries: known, read: AtomicUsize::new(0), warnings }
     }
 
     /// Returns what is known of an image, or reads it.
@@ -195,6 +194,10 @@ fn label_error(
     ids.read(path, MAX_PIXELS).err().map(Into::into)
 }
 
+fn entries<'a>(lines: impl Iterator<Item = &'a str>) -> impl Iterator<Item = Entry> {
+    lines.filter_map(|line| serde_json::from_str(line).ok())
+}
+
 /// Returns size and modification time of a file; None if it cannot be asked.
 fn stat(path: &Path) -> Option<FileStat> {
     let metadata = path.metadata().ok()?;
@@ -202,15 +205,22 @@ fn stat(path: &Path) -> Option<FileStat> {
     Some((metadata.len(), u64::try_from(modified.as_nanos()).ok()?))
 }
 
-/// Names the listed files whose size or modification time differs from those in the census of a run's folder.
-pub fn changed_files(out: &Path, lists: &Lists) -> Vec<PathBuf> {
-    let remembered = Remembered::read(out, &lists.labeled);
+/// Names the listed files whose size or modification time differs from those in the census of a run's folder, whatever their
+/// pixels mean. `moved` is the folder of the data set then and its folder here.
+pub fn changed_files(out: &Path, lists: &Lists, moved: Option<[&Path; 2]>) -> Vec<PathBuf> {
+    let text = std::fs::read_to_string(out.join(FILE)).unwrap_or_default();
+    let remembered: BTreeMap<EntryKey, Entry> =
+        entries(text.lines().skip(1)).map(|entry| (entry.key(), entry)).collect();
+    let then = |path: &Path| match moved {
+        Some([from, to]) => path.strip_prefix(to).map_or(path.to_owned(), |end| from.join(end)),
+        None => path.to_owned(),
+    };
     let mut changed = Vec::new();
     for set in [Some(lists.labeled.as_ref()), lists.unlabeled.as_deref()].into_iter().flatten() {
         let LabeledDataset::Files { samples, .. } = set else { continue };
         for sample in samples {
-            let key = (sample.image.clone(), sample.label.clone());
-            let Some(entry) = remembered.entries.get(&key) else { continue };
+            let key = (then(&sample.image), sample.label.as_deref().map(then));
+            let Some(entry) = remembered.get(&key) else { continue };
             if stat(&sample.image) != Some(entry.image_stat) {
                 changed.push(sample.image.clone());
             }

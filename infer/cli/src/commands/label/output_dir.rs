@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use protoseg_images::world_file;
 use protoseg_label::fingerprint::FileFingerprint;
 use protoseg_label::journal::{Journal, JournalContents, JournalEntry, JournalError, RunHeader};
@@ -45,6 +45,11 @@ impl OutputDir {
         run: RunHeader,
         resume: bool,
     ) -> Result<Self> {
+        ensure!(
+            out.is_dir() || !out.exists(),
+            "{} is a file, and results need a folder; choose another --out",
+            out.display()
+        );
         if !resume {
             Journal::refuse_other_runs(out, &run)?;
         }

@@ -189,7 +189,8 @@ fn a_mask_for_each_class_may_lie_apart_from_the_images() {
         notes[0].starts_with("1 mask is named after no image and left out, such as "),
         "{notes:?}"
     );
-    assert_eq!((counts.images, notes.len()), (1, 1));
+    assert_eq!((counts.images, notes.len()), (1, 2));
+    assert!(notes[1].contains("`car` (1 mask, such as car/a.png)"), "{notes:?}");
     // A label map for each image, apart from the images.
     let fixture = Fixture::new();
     fixture.image("photos/a.jpg", 4, 1);
@@ -200,7 +201,8 @@ fn a_mask_for_each_class_may_lie_apart_from_the_images() {
     assert_eq!(fixture.convert("maps", &with).1, [("a.jpg".to_owned(), vec![0, 1, 1, 0])]);
     let (notes, _) = fixture.counts("maps", &with);
     assert!(
-        notes[0].starts_with("1 image has no mask in ") && notes[0].contains("b.jpg"),
+        notes[0]
+            .starts_with("1 image has no annotations and is left out, such as b.jpg; --unlabeled"),
         "{notes:?}"
     );
 }

@@ -178,3 +178,31 @@ fn label_maps_without_an_image_are_counted() {
     let root = folder(&["images/x.heic", "labels/x.png"]);
     assert_refused(all(&root), &["images names no image; 1 file of endings", "heic 1"]);
 }
+
+#[test]
+fn halves_of_a_partly_labeled_folder_are_splits() {
+    let root = folder(&["images/a.jpg", "images/b.jpg", "images/c.jpg", "labels/a.png"]);
+    let reasons = [
+        "2 of 3 images in ",
+        "labels/b.png is missing",
+        "`--split labeled`",
+        "`labeled = \"labeled\"`",
+        "`unlabeled = \"unlabeled\"`",
+        "`images/a.jpg`",
+        "`--list FILE`",
+    ];
+    assert_refused(all(&root), &reasons);
+    let split = Dataset::Folder.split(root.path(), "labeled").unwrap();
+    assert_eq!(names(&root, &split), [pair("images/a.jpg", "labels/a.png")]);
+    assert_remark(&split, &["1 of 3 images in ", "those with a label map"]);
+    let unlabeled = Dataset::Folder.unlabeled(root.path(), &root.path().join("unlabeled")).unwrap();
+    assert_eq!(unlabeled.samples.len(), 2);
+    // A list of that name comes first.
+    put(&root, "labeled.txt", "images/a.jpg\n");
+    let split = Dataset::Folder.split(root.path(), "labeled").unwrap();
+    assert!(split.notes.is_empty(), "{:?}", split.notes);
+    let root = folder(&["images/a.jpg", "labels/a_mask.png"]);
+    assert_remark(&all(&root).unwrap(), &["the masks are named NAME_mask"]);
+    let unlabeled = Dataset::Folder.unlabeled(root.path(), &root.path().join("unlabeled"));
+    assert_refused(unlabeled.map_err(|error| error.to_string()), &["each of the 1 images"]);
+}
