@@ -1,6 +1,7 @@
 //! Import of ONNX files of other programs. What a file declares leaves some ways to read it; each
 //! is tried on synthetic images, and what the trials show goes into the manifest of a bundle.
 
+mod border;
 mod class_list;
 mod error;
 mod external_data;
@@ -15,8 +16,10 @@ mod other_outputs;
 mod reading;
 mod signature;
 mod sizes;
+mod steadiness;
 mod told_sizes;
 mod trial;
+mod unsteady_nodes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -42,7 +45,7 @@ pub use self::class_list::{ClassList, load_classes};
 pub use self::error::ImportError;
 use self::external_data::ExternalData;
 use self::geometry::OutputFacts;
-use self::known_config::KnownConfig;
+use self::known_config::{ConfigFault, KnownConfig};
 use self::meaning::UnclearScale;
 use self::sizes::FoundSizes;
 use self::trial::{Candidate, Trial, chart};
@@ -214,11 +217,11 @@ fn inspect(
     let mut remarks = Vec::new();
     let known = match KnownConfig::with_model(path) {
         // Options that say the same are followed.
-        Err(error) if options.normalization.is_some() => {
-            remarks.push(format!("not followed: {error}"));
+        Err(fault) if options.normalization.is_some() => {
+            remarks.push(format!("not followed: {fault}"));
             KnownConfig::default()
         }
-        known => known?,
+        known => known.map_err(ConfigFault::with_way)?,
     };
     let element = formats.first().map_or(InputElement::Float32, |format| format.element);
     let options = &completed(options, &known, element, &mut remarks)?;
@@ -232,6 +235,8 @@ fn inspect(
         .map(|format| (*format, false))
         .chain(signature::with_batches(&formats).map(|format| (format, true)))
     {
+        let windowed = geometry::windows_of_side(options, format.sides);
+        let options = windowed.as_ref().unwrap_or(options);
         let runner = match (&mut runner, external.take()) {
             (Some(runner), _) => runner,
             (None, Some(external)) => runner.insert(external.into_runner()),
@@ -334,7 +339,7 @@ fn completed(
 /// Settles what the output means and how images get through the file.
 fn describe(
     mut candidate: Candidate<'_>,
-    FoundSizes { trials, grid, covers, only, rounded }: FoundSizes,
+    FoundSizes { trials, grid, covers, only, searched, rounded }: FoundSizes,
     TriedModel { inputs, outputs, declared }: TriedModel,
     known: &KnownConfig,
     options: &ImportOptions,
@@ -346,6 +351,12 @@ fn describe(
     let colors = candidate.try_image(chart(size), size)?;
     if let Some(trial) = trials.iter().chain([&colors]).find(|trial| !trial.is_finite()) {
         return Err(ImportError::NotFinite(trial.size));
+    }
+    if let Some(first) = trials.first() {
+        remarks.extend(steadiness::check(&mut candidate, [first, &colors])?);
+    }
+    if covers {
+        border::check(&mut candidate, &trials)?;
     }
     remarks.append(&mut candidate.remarks);
     let batch = trials.first().map_or(Some(1), |scene| candidate.batch([scene, &colors]));
@@ -365,12 +376,11 @@ fn describe(
     if let Some(only) = only.filter(|_| options.size.is_none()) {
         remarks.push(sizes::only_remark(only, rounded));
     }
-    if batch.is_some() && declared.batch.is_none() && format.layout.has_batch() {
-        remarks.push(match batch {
-            Some(1) => "one image at a time: two at once fail, or get other outputs".to_owned(),
-            batch => format!("{} images at a time, as no other number runs", batch.unwrap_or(1)),
-        });
+    if searched {
+        remarks.push(sizes::rule_remark(grid));
     }
+    let open_batch = declared.batch.is_none() && format.layout.has_batch();
+    remarks.extend(batch.filter(|_| open_batch).map(batch_remark));
     let mut adapter = candidate.adapter(only, batch);
     let meaning = Meaning::find(&mut candidate, &trials, &colors, options, &mut remarks)?;
     meaning.write(&mut adapter);
@@ -388,7 +398,7 @@ fn describe(
     adapter.interface.resample = fit.resample;
     adapter.interface.bars = fit.bars;
     if let Some(Window { size, .. }) = fit.window.filter(|_| adapter.size.is_none())
-        && !sizes::grid(&[candidate.try_size([size; 2])?], options.align_corners, 1)
+        && !sizes::grid(&[candidate.try_size([size; 2])?], grid.align_corners, 1)
             .is_ok_and(|found| found.stride == grid.stride)
     {
         return Err(ImportError::Window { size, stride: grid.stride });
@@ -396,7 +406,7 @@ fn describe(
     remarks.extend(fit.remarks);
     remarks.extend(geometry::untaken(known, fit.fit, adapter.size));
     if facts.covers {
-        remarks.push(sizes::covering_remark(&trials, &colors, options.align_corners));
+        remarks.push(sizes::covering_remark(&trials, &colors, grid.align_corners));
     }
     let model = Model {
         version: Model::VERSION.to_owned(),
@@ -431,6 +441,14 @@ fn describe(
     Ok(InspectedModel { model, file, cases, remarks })
 }
 
+/// Says how many images a file takes at once that leaves the number open.
+fn batch_remark(batch: usize) -> String {
+    match batch {
+        1 => "one image at a time: two at once fail, or get other outputs".to_owned(),
+        batch => format!("{batch} images at a time, as no other number runs"),
+    }
+}
+
 /// Meaning of an output's values.
 struct Meaning {
     kind: ModelKind,
@@ -462,6 +480,9 @@ impl Meaning {
             let (labels, said) =
                 meaning::label_values(&values, &options.classes, options.labels.as_ref())?;
             remarks.push(said);
+            let floats = matches!(colors.output.values, RawValues::Floats(_));
+            let same = meaning::same_label(&values, &labels, &options.classes, floats);
+            remarks.extend(same.or_else(|| steadiness::blind(trials.first()?, colors)));
             let (scores, threshold, kind) = (ScoreKind::Logits, None, ModelKind::Labels);
             return Ok(Self { kind, layout, scores, threshold, labels: Some(labels) });
         }
@@ -523,7 +544,9 @@ impl Meaning {
         if let Some(colored) = colored.filter(|_| options.scores.is_none()) {
             return refused(colored);
         }
-        remarks.extend(meaning::constant(&scores));
+        let blind = || steadiness::blind(trials.first()?, colors);
+        let winner = || meaning::one_winner(&scores, threshold, &options.classes);
+        remarks.extend(meaning::constant(&scores).or_else(blind).or_else(winner));
         let settled = kind == ScoreKind::Unscaled || options.scores == Some(ScoreKind::Logits);
         if let Some(UnclearScale { found, way }) = unclear.filter(|_| !settled) {
             return refused(format!("{found}: {way}"));

@@ -87,7 +87,7 @@ pub struct TensorInfo {
 
 /// A dimension of an input or output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a dimension is a number, or a name where any size will do")]
 pub enum Dimension {
     /// A fixed size.
     Fixed(usize),

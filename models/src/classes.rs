@@ -5,12 +5,14 @@
 
 mod builtin;
 mod file;
+mod listed;
 mod table;
 mod text;
 
 use std::path::{Path, PathBuf};
 
 pub use file::{ClassFile, IgnoredIds, means_ignored, means_void};
+pub use listed::{ListedClass, parse_class_names, parse_class_table};
 use serde::{Deserialize, Serialize};
 pub use text::read_class_text;
 
@@ -120,6 +122,16 @@ pub enum ClassError {
         line: usize,
         /// The id.
         id: String,
+    },
+    /// A line of a table or list whose parts are not known, with its number from 1.
+    #[error("line {line}: `{text}` {reason}")]
+    Columns {
+        /// Number of the line.
+        line: usize,
+        /// The line.
+        text: String,
+        /// The reason and the way out, after the line.
+        reason: &'static str,
     },
     /// Names by number, with a gap or a key that is no number.
     #[error("{0}")]

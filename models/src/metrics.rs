@@ -120,8 +120,12 @@ impl ConfusionMatrix {
         (all > 0).then(|| hits as f64 / all as f64)
     }
 
-    /// Returns the class that every counted pixel was predicted as, if the truth has others too.
+    /// Returns the class that every counted pixel was predicted as, if the truth has others too;
+    /// `None` where some pixels got no class.
     pub fn only_prediction(&self) -> Option<usize> {
+        if self.missed.iter().any(|&pixels| pixels > 0) {
+            return None;
+        }
         let rows = || self.counts.chunks_exact(self.classes);
         let is_predicted = |class: &usize| rows().any(|row| row[*class] > 0);
         let mut predicted = (0..self.classes).filter(is_predicted);
@@ -134,8 +138,10 @@ impl ConfusionMatrix {
     /// Returns the scores in percent, with class names.
     pub fn scores(&self, classes: &ClassTable) -> Scores {
         let percent = |share: f64| 100.0 * share;
+        // Pixels that got no class are of the truth, too.
         let is_absent = |index: &usize| {
-            self.counts[index * self.classes..][..self.classes].iter().all(|&n| n == 0)
+            let row = &self.counts[index * self.classes..][..self.classes];
+            self.missed[*index] == 0 && row.iter().all(|&pixels| pixels == 0)
         };
         let name = |index: usize| classes.classes().get(index).map(|class| class.name.clone());
         let score = |(index, class): (usize, &crate::classes::Class)| ClassScore {
@@ -250,6 +256,7 @@ mod tests {
         assert_eq!(only(&[2, 2, 255], &[2, 2, 0]), None);
         assert_eq!(only(&[0, 1, 2], &[2, 2, 1]), None);
         assert_eq!(only(&[255], &[0]), None);
+        assert_eq!(only(&[0, 1, 2], &[2, 2, 255]), None);
     }
     use crate::random::Stream;
 
@@ -304,6 +311,11 @@ mod tests {
         let wrong = scores(&[0, 0], &[0, 1]).mean_text();
         assert_eq!(wrong, "25.00 over 2 of 2 classes; absent: crack (but predicted, so 0)");
         assert_eq!(scores(&[255], &[0]).mean_text(), "none: no labeled pixel was scored");
+        // In the masks, and never predicted: by another class, or by none.
+        for predicted in [&[0, 0, 0], &[0, 255, 255]] {
+            assert_eq!(scores(&[0, 1, 1], predicted).absent, [""; 0]);
+        }
+        assert_eq!(scores(&[0, 1, 1], &[0, 255, 255]).mean_text(), "50.00");
     }
 
     #[test]

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::interface::ParseInterfaceError;
 
-/// Filter of a scaling. All but the bilinear one are Pillow's, to the bit; that differs from
-/// Pillow's by a step of rounding at most.
+/// Filter of a scaling. All but the bilinear one are those of Pillow before version 13, to the bit:
+/// the width is scaled first, where later versions may begin with the height. The bilinear one
+/// differs from Pillow's by a step of rounding at most.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the names say it")]

@@ -19,6 +19,9 @@ use super::agreement::{Agreement, ConfidenceAgreement, Noise, ReferenceLabels};
 use super::report::CaseReport;
 use super::{CheckError, WithContext};
 
+/// How far rounding may move a logit between two runs, as a share of the largest.
+const REPEATED: f64 = 1e-3;
+
 /// Runs every image of the probe. Returns the cases, and the noise-to-signal ratio over all of
 /// them; None where logits are not known.
 pub(super) fn check(
@@ -70,9 +73,36 @@ pub(super) fn check(
         agreement: labels.report().agreement,
         noise_to_signal: noise.map(Noise::ratio),
     };
-    let cases =
+    let judged: Vec<CaseReport> =
         found.into_iter().zip(cases).map(|(found, case)| found.judge(case, whole, file)).collect();
-    Ok((cases, whole.noise_to_signal))
+    if let Some((_, case)) =
+        judged.iter().zip(cases).find(|(report, _)| report.verdict == Verdict::Failed)
+        && is_unsteady(&mut runner, file, manifest.model.classes.count(), case)
+            .context(|| format!("{} on the probe's image `{}`", path.display(), case.name))?
+    {
+        return Err(CheckError::Invalid(format!(
+            "{} gives other values in two runs of the same image, so that nothing can be compared: it was exported in training mode, or \
+             draws random numbers; call `model.eval()` before the export",
+            path.display()
+        )));
+    }
+    Ok((judged, whole.noise_to_signal))
+}
+
+/// True where two runs of an image give values that differ by more than rounding.
+fn is_unsteady(
+    runner: &mut Runner,
+    file: &ModelFile,
+    classes: usize,
+    case: &ProbeCase,
+) -> Result<bool, CheckError> {
+    let shape = [1, case.height, case.width];
+    if file.variant.kind == ModelKind::Labels {
+        let mut labels = || runner.run_labels(&case.image, shape, classes);
+        return Ok(labels()?.data != labels()?.data);
+    }
+    let mut logits = || runner.run(&case.image, shape).map(|found| found.data);
+    Ok(logit_error(&logits()?, &logits()?) > REPEATED)
 }
 
 /// Results over all images, which are judged together: an image of the probe is small, so that a

@@ -4,8 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use protoseg_models::classes::{Class, ClassError, ClassTable, read_class_text, voc_color};
-use serde::Deserialize;
+use protoseg_models::classes::{
+    Class, ClassError, ClassTable, ListedClass, means_ignored, parse_class_names,
+    parse_class_table, read_class_text, voc_color,
+};
+use serde_json::Value;
 
 /// Name of the class that is added to a single one.
 const BACKGROUND: &str = "background";
@@ -19,15 +22,6 @@ pub struct ClassList {
     pub remark: Option<String>,
 }
 
-/// The part of a `config.json` that names classes, or an `id2label.json`.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum ModelConfig {
-    Config { id2label: BTreeMap<String, String> },
-    Reverse { label2id: BTreeMap<String, usize> },
-    Names(BTreeMap<String, String>),
-}
-
 /// Loads the classes of a model: a built-in table, a class file of protoseg, or a list of another
 /// program. A background is added to a single class.
 pub fn load_classes(path: &Path) -> Result<ClassList, ClassError> {
@@ -37,33 +31,32 @@ pub fn load_classes(path: &Path) -> Result<ClassList, ClassError> {
     }
     let text = read_class_text(path)?;
     let text = text.as_str();
-    // A table with named columns; other files of this ending are lists of names.
-    if path.extension().is_some_and(|extension| extension == "csv") {
-        match ClassTable::load(path) {
-            Ok(table) => return Ok(ClassList { table, remark: None }),
-            Err(error) if is_fault_of_table(&error) => return Err(error),
-            Err(_) => {}
-        }
-    }
     let in_file = |error: ClassError| ClassError::Table { path: path.into(), source: error.into() };
     let json = |source| ClassError::Json { path: path.into(), source };
     let is_json = path.extension().is_some_and(|extension| extension == "json");
     let classes;
     let mut renamed = None;
-    if is_json && text.trim_start().starts_with('{') {
-        let config: ModelConfig = serde_json::from_str(text).map_err(json)?;
-        (classes, renamed) = from_names(numbered(config).map_err(in_file)?);
-    } else if is_json {
-        // A list of one class is none of protoseg's.
-        let values: Vec<serde_json::Value> = serde_json::from_str(text).map_err(json)?;
-        match values.as_slice() {
-            [one] => classes = vec![single_json(one).ok_or_else(|| in_file(ClassError::Count(1)))?],
-            _ => return Ok(ClassList { table: ClassTable::load(path)?, remark: None }),
+    if is_json {
+        let value: Value = serde_json::from_str(text).map_err(json)?;
+        let one = single_json(&value);
+        if let (Some(object), None) = (value.as_object(), list_in(&value)) {
+            let names = numbered(names_by_number(object).map_err(in_file)?).map_err(in_file)?;
+            (classes, renamed) = from_names(names);
+        } else if let Some(class) = one {
+            classes = vec![class];
+        } else {
+            return Ok(ClassList { table: ClassTable::load(path)?, remark: None });
         }
     } else if let Some(listed) = label_map(text) {
         classes = listed;
-    } else if let Some(names) = plain_names(text) {
-        (classes, renamed) = from_names(names);
+    } else if let Some(listed) = parse_class_table(text).map_err(in_file)? {
+        classes = from_listed(listed).map_err(in_file)?;
+    } else if let Some(listed) = parse_class_names(text).map_err(in_file)? {
+        if listed.iter().all(|class| class.id.is_none()) {
+            (classes, renamed) = from_names(listed.into_iter().map(|class| class.name).collect());
+        } else {
+            classes = from_listed(listed).map_err(in_file)?;
+        }
     } else {
         match ClassTable::load(path) {
             Ok(table) => return Ok(ClassList { table, remark: None }),
@@ -77,10 +70,16 @@ pub fn load_classes(path: &Path) -> Result<ClassList, ClassError> {
     Ok(ClassList { remark: list.remark.or(renamed), ..list })
 }
 
-/// True for the faults of a table whose columns are known.
-fn is_fault_of_table(error: &ClassError) -> bool {
-    let ClassError::Table { source, .. } = error else { return false };
-    matches!(**source, ClassError::Row { .. } | ClassError::LargeId { .. })
+/// Classes of a table, without lines that say that an id counts for nothing: a network has no
+/// channel for those.
+fn from_listed(listed: Vec<ListedClass>) -> Result<Vec<Class>, ClassError> {
+    let count = listed.len();
+    let kept = listed.into_iter().enumerate().filter(|(_, class)| !means_ignored(&class.name));
+    kept.map(|(index, ListedClass { id, name, color })| {
+        let source_id = id.or(u8::try_from(index).ok()).ok_or(ClassError::Count(count))?;
+        Ok(Class { name, color: color.unwrap_or(voc_color(index)), source_id })
+    })
+    .collect()
 }
 
 /// Adds a background as class 0 to a single class.
@@ -97,16 +96,39 @@ fn with_background(mut classes: Vec<Class>) -> Result<ClassList, ClassError> {
     Ok(ClassList { table: ClassTable::try_from(classes)?, remark: Some(remark) })
 }
 
-/// Names in the order of their numbers, which begin at 0 and leave none out.
-fn numbered(config: ModelConfig) -> Result<Vec<String>, ClassError> {
-    let mut names = BTreeMap::new();
-    let numbered = match config {
-        ModelConfig::Config { id2label } | ModelConfig::Names(id2label) => id2label,
-        ModelConfig::Reverse { label2id } => {
-            label2id.into_iter().map(|(name, id)| (id.to_string(), name)).collect()
-        }
+/// The list of classes in a JSON file: the whole file, or what stands under one of some keys.
+fn list_in(value: &Value) -> Option<&Vec<Value>> {
+    let keys = ["categories", "classes", "labels", "names"];
+    value.as_array().or_else(|| keys.iter().find_map(|key| value.get(key)?.as_array()))
+}
+
+/// Names by number of a `config.json`, an `id2label.json`, or an object under `names`.
+fn names_by_number(
+    object: &serde_json::Map<String, Value>,
+) -> Result<BTreeMap<String, String>, ClassError> {
+    let texts = |names: &serde_json::Map<String, Value>| {
+        let text = |(id, name): (&String, &Value)| Some((id.clone(), name.as_str()?.to_owned()));
+        names.iter().map(text).collect::<Option<BTreeMap<String, String>>>()
     };
-    for (id, name) in numbered {
+    let under = |key: &str| object.get(key).and_then(Value::as_object);
+    let named = under("id2label").or_else(|| under("names")).and_then(texts);
+    let reverse = under("label2id").and_then(|ids| {
+        let text = |(name, id): (&String, &Value)| Some((id.as_u64()?.to_string(), name.clone()));
+        ids.iter().map(text).collect()
+    });
+    named.or(reverse).or_else(|| texts(object)).ok_or_else(|| {
+        let keys: Vec<String> = object.keys().take(6).map(|key| format!("`{key}`")).collect();
+        ClassError::Numbers(format!(
+            "there are neither `id2label`, `label2id` nor `categories` of classes in it, but {}; write              [{{\"name\": \"road\", \"color\": [128, 64, 128]}}, …] or {{\"id2label\": {{\"0\": \"road\", …}}}}",
+            if keys.is_empty() { "nothing".to_owned() } else { keys.join(", ") }
+        ))
+    })
+}
+
+/// Names in the order of their numbers, which begin at 0 and leave none out.
+fn numbered(named: BTreeMap<String, String>) -> Result<Vec<String>, ClassError> {
+    let mut names = BTreeMap::new();
+    for (id, name) in named {
         let number: usize = id.parse().map_err(|_| {
             ClassError::Numbers(format!(
                 "id2label has the key `{id}`, which is not the number of a channel: write \"0\", \"1\" and so on"
@@ -167,18 +189,6 @@ fn label_map(text: &str) -> Option<Vec<Class>> {
     (!classes.is_empty()).then_some(classes)
 }
 
-/// Names line by line, none of which begins with a number; lines with marks are those of class
-/// files.
-fn plain_names(text: &str) -> Option<Vec<String>> {
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let numbered = |line: &&str| line.starts_with(|letter: char| letter.is_ascii_digit());
-    let marked = |line: &&str| line.contains('#') || line.contains(':');
-    if lines.is_empty() || lines.iter().any(|line| numbered(line) || marked(line)) {
-        return None;
-    }
-    Some(lines.into_iter().map(str::to_owned).collect())
-}
-
 /// The only class of a class file, which is too few for a table: read beside a second.
 fn single_line(text: &str) -> Option<Class> {
     let unused = |id: u8| ClassTable::parse(&format!("{text}\n{id} {BACKGROUND} 0 0 0\n")).ok();
@@ -189,14 +199,15 @@ fn single_line(text: &str) -> Option<Class> {
     }
 }
 
-/// The only class of a JSON list.
-fn single_json(value: &serde_json::Value) -> Option<Class> {
+/// The only class of a JSON list, which is too few for a table.
+fn single_json(value: &Value) -> Option<Class> {
+    let [value] = list_in(value)?.as_slice() else { return None };
     let name = value.as_str().or_else(|| value.get("name")?.as_str())?;
-    let byte = |value: &serde_json::Value| u8::try_from(value.as_u64()?).ok();
+    let byte = |value: &Value| u8::try_from(value.as_u64()?).ok();
     let color: Option<Vec<u8>> =
         value.get("color").and_then(|color| color.as_array()?.iter().map(byte).collect());
     let color = color.and_then(|color| color.try_into().ok()).unwrap_or(voc_color(0));
-    let source_id = value.get("source_id").and_then(byte).unwrap_or(1);
+    let source_id = value.get("source_id").or(value.get("id")).and_then(byte).unwrap_or(1);
     Some(Class { name: name.to_owned(), color, source_id })
 }
 
@@ -255,7 +266,46 @@ mod tests {
         }
         let key = load("config.json", r#"{"id2label": {"0": "a", "b": "c"}}"#).unwrap_err();
         assert!(key.contains("the key `b`") && !key.contains("line 1"), "{key}");
-        assert!(load("other.json", r#"{"a": 1}"#).unwrap_err().contains("other.json"));
+        let other = load("other.json", r#"{"a": 1, "b": {"c": 2}}"#).unwrap_err();
+        for part in ["other.json", "`id2label`", "`categories`", "`a`, `b`"] {
+            assert!(other.contains(part), "{other}");
+        }
+        for broken in [r#"{"categories": [{"id": 300, "name": "a"}, 7]}"#, r#"[{"label": "a"}]"#] {
+            let error = load("coco.json", broken).unwrap_err();
+            assert!(error.contains("coco.json") && !error.contains("untagged"), "{error}");
+        }
+    }
+
+    #[test]
+    fn tables_of_colors_names_and_ids_are_no_names() {
+        let classes = |name: &str, text: &str| {
+            let list = load(name, text).unwrap().table;
+            let class = |class: &Class| (class.source_id, class.name.clone(), class.color);
+            list.classes().iter().map(class).collect::<Vec<_>>()
+        };
+        let expected =
+            [(0, "Animal".to_owned(), [64, 128, 64]), (1, "Archway".to_owned(), [192, 0, 128])];
+        for text in [
+            "64 128 64\tAnimal\n192 0 128\tArchway\n",
+            "Animal 64 128 64\nArchway 192 0 128\n",
+            "Animal,64,128,64\nArchway,192,0,128\n",
+            "name,r,g,b\nAnimal,64,128,64\nArchway,192,0,128\n",
+        ] {
+            assert_eq!(classes("classes.txt", text), expected, "{text}");
+        }
+        let coco = r#"{"categories": [{"id": 2, "name": "cat"}, {"id": 1, "name": "bg"}]}"#;
+        assert_eq!(classes("coco.json", coco)[0].1, "cat");
+        assert_eq!(classes("coco.json", coco)[1].0, 1);
+        for text in ["# mine\nbg\ncat\n", "- bg\n- cat\n", "\"bg\",\n\"cat\",\n"] {
+            assert_eq!(names("classes.yaml", text), ["bg", "cat"], "{text}");
+        }
+        let table = load("classes.csv", "a,b\nc,d\n").unwrap_err();
+        assert!(
+            table.contains("classes.csv: line 1") && table.contains("row of a table"),
+            "{table}"
+        );
+        let one = load("one.txt", "64 128 64 Animal\n").unwrap();
+        assert_eq!(one.table.classes()[1].color, [64, 128, 64]);
     }
 
     #[test]

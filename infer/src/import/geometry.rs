@@ -72,6 +72,31 @@ pub(super) fn configured(
     multiple.map(|multiple| ImportOptions { multiple: Some(multiple), ..options.clone() })
 }
 
+/// Completes options by the size of windows, where those are asked for and the file fixes one side:
+/// a square of it. None where the file or the options say otherwise.
+pub(super) fn windows_of_side(
+    options: &ImportOptions,
+    sides: [Option<usize>; 2],
+) -> Option<ImportOptions> {
+    let ([Some(side), None] | [None, Some(side)]) = sides else { return None };
+    let asked = options.fit == Some(Fit::Window) && options.windows().is_none();
+    let size = (asked && options.size.is_none()).then_some([side; 2]);
+    size.map(|size| ImportOptions { size: Some(size), ..options.clone() })
+}
+
+/// Sides in words, such as `any x 64`.
+fn sides_text(sides: [Option<usize>; 2]) -> String {
+    let side = |side: Option<usize>| side.map_or("any".to_owned(), |side| side.to_string());
+    sides.map(side).join(" x ")
+}
+
+/// Sides in words for --size, such as `HEIGHTx64`.
+fn sides_to_name([height, width]: [Option<usize>; 2]) -> String {
+    let side =
+        |side: Option<usize>, name: &str| side.map_or(name.to_owned(), |side| side.to_string());
+    format!("{}x{}", side(height, "HEIGHT"), side(width, "WIDTH"))
+}
+
 /// Chooses the way by the options, by what a known configuration says, and else windows where the
 /// file takes them.
 pub(super) fn choose(
@@ -126,20 +151,23 @@ fn any_size(
     match options.fit {
         Some(fit @ Fit::Scale(scaling)) => {
             if facts.sides != [None; 2] {
-                let side =
-                    |side: Option<usize>| side.map_or("any".to_owned(), |side| side.to_string());
                 return refused(format!(
-                    "--edge gives images many sizes, and the file takes {} (height x width) alone",
-                    facts.sides.map(side).join(" x ")
+                    "--edge gives images many sizes, and the file takes {} (height x width) alone: add --size {} to --fit resize or letterbox",
+                    sides_text(facts.sides),
+                    sides_to_name(facts.sides)
                 ));
             }
             let remark = format!("images are scaled {scaling}");
             placed(fit, None, facts.grid, Some(remark))
         }
-        Some(fit) if fit != Fit::Window => refused(format!(
-            "the file takes images of any size: add --size HEIGHTxWIDTH to --fit {}",
-            fit.name()
-        )),
+        Some(fit) if fit != Fit::Window => {
+            let takes = match facts.sides {
+                [None, None] => "images of any size".to_owned(),
+                sides => format!("{} (height x width)", sides_text(sides)),
+            };
+            let size = sides_to_name(facts.sides);
+            refused(format!("the file takes {takes}: add --size {size} to --fit {}", fit.name()))
+        }
         None if asked.is_none() && facts.sides == [None; 2] => match known.geometry.scaling() {
             Some(scaling) => {
                 let remark = format!(
@@ -150,8 +178,46 @@ fn any_size(
             }
             None => placed(Fit::Window, None, facts.grid, None),
         },
-        _ => placed(Fit::Window, asked.flatten(), facts.grid, None),
+        _ => {
+            let windows = asked.flatten();
+            if let Some(windows) = windows {
+                check_sides(windows, facts.sides)?;
+            }
+            let remark = (windows.is_none() && facts.sides != [None; 2]).then(|| half_fixed(facts));
+            placed(Fit::Window, windows, facts.grid, remark)
+        }
     }
+}
+
+/// Refuses windows of another size than the side that the file fixes.
+fn check_sides(windows: [Window; 2], sides: [Option<usize>; 2]) -> Result<(), ImportError> {
+    let fits =
+        |(window, side): (&Window, Option<usize>)| side.is_none_or(|side| side == window.size);
+    if windows.iter().zip(sides).all(fits) {
+        return Ok(());
+    }
+    let [down, right] = windows;
+    refused(format!(
+        "windows of {}x{} do not fit: the file takes {} (height x width) alone",
+        down.size,
+        right.size,
+        sides_text(sides)
+    ))
+}
+
+/// Says which images a file with one fixed side takes, and the ways of others.
+fn half_fixed(facts: OutputFacts) -> String {
+    let side = facts.sides.into_iter().flatten().next().unwrap_or_default();
+    let name = if facts.sides[0].is_some() { "high" } else { "wide" };
+    let windows = if facts.labels || facts.covers {
+        String::new()
+    } else {
+        format!("--fit window runs others in windows of {side}x{side}, ")
+    };
+    format!(
+        "images must be {side} pixels {name}, and are refused else; {windows}--fit resize --size {} scales them",
+        sides_to_name(facts.sides)
+    )
 }
 
 /// Windows that were asked for, through a file of one size.
@@ -196,6 +262,17 @@ fn one_size(
         None if !joinable => Fit::Resize,
         None => Fit::Window,
     };
+    if options.fit == Some(Fit::Window) && asked.is_none() && !joinable {
+        let reason = if facts.labels {
+            "the file gives labels, and overlapping windows of labels have no mean"
+        } else {
+            "outputs of the file do not lie on pixels in a way that windows of them could be joined"
+        };
+        return refused(format!(
+            "{reason}: in place of --fit window say --fit resize, letterbox or pad, or --window whole for images of {height}x{width} alone"
+        ));
+    }
+    let windows_or = if joinable { "window, " } else { "" };
     let others = format!("images of other sizes than {height}x{width}");
     let remark = match fit {
         Fit::Window if asked.is_some() || !joinable => {
@@ -205,18 +282,20 @@ fn one_size(
             "{others} are run in windows of that size; for a network that judges whole scenes say --fit resize or letterbox"
         ),
         Fit::Resize if is_plain => format!(
-            "{others} are resized to it, as {} says; --fit window, letterbox or pad are the other ways",
+            "{others} are resized to it, as {} says; --fit {windows_or}letterbox or pad are the other ways",
             known.file
         ),
         Fit::Resize | Fit::Scale(_) => {
-            format!("{others} are resized to it; --fit letterbox or pad are other ways")
+            format!("{others} are resized to it; --fit {windows_or}letterbox or pad are other ways")
         }
         Fit::Letterbox if is_letterbox && options.fit.is_none() => format!(
-            "{others} are scaled into it with their proportions kept, as {} says, beside bars; --fit window or resize are other ways",
+            "{others} are scaled into it with their proportions kept, as {} says, beside bars; --fit {windows_or}resize or pad are other ways",
             known.file
         ),
         Fit::Letterbox => format!("{others} are scaled into it between gray bars"),
-        Fit::Pad => format!("smaller images than {height}x{width} are padded, larger ones refused"),
+        Fit::Pad => format!(
+            "smaller images than {height}x{width} are padded, larger ones refused; --fit {windows_or}resize or letterbox takes those"
+        ),
     };
     let windows = (fit == Fit::Window).then_some(windows);
     let found = placed(fit, windows, facts.grid, Some(remark))?;
@@ -315,6 +394,12 @@ pub(super) fn untaken(known: &KnownConfig, fit: Fit, size: Option<[usize; 2]>) -
                 Some(cut) if geometry.crops => format!(" of {}", text(cut)),
                 _ => String::new(),
             };
+            if let Some(divisor) = geometry.stretched {
+                return Some(format!(
+                    "images are scaled {taken} and filled up by their edge pixels to what the network takes; {file} stretches them to \
+                     multiples of {divisor} (size_divisor), so that labels may differ near edges of things"
+                ));
+            }
             let whole = "whole images get labels";
             return geometry.crops.then(|| {
                 format!(

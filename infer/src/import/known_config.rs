@@ -31,6 +31,20 @@ pub(super) struct KnownConfig {
     pub(super) native: Option<[usize; 2]>,
 }
 
+/// A configuration that cannot be read: its path and the fault.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct ConfigFault(String);
+
+impl ConfigFault {
+    /// The error where no option says what the configuration would.
+    pub(super) fn with_way(self) -> ImportError {
+        ImportError::Options(format!(
+            "{self}; mend the file, or say --normalization, which goes before it"
+        ))
+    }
+}
+
 /// The size in a network's configuration; other fields do not matter.
 #[derive(Default, Deserialize)]
 struct NetworkFields {
@@ -38,7 +52,7 @@ struct NetworkFields {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a size is a number of pixels, or [height, width]")]
 enum NetworkSize {
     Side(usize),
     Both([usize; 2]),
@@ -67,7 +81,10 @@ struct Fields {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "image_mean and image_std are numbers, or lists of one for each channel"
+)]
 enum Channels {
     One(f32),
     Each(Vec<f32>),
@@ -83,7 +100,7 @@ impl Fields {
 
 impl KnownConfig {
     /// Reads the file beside a model, or above its folder `onnx`; the default where there is none.
-    pub(super) fn with_model(model: &Path) -> Result<Self, ImportError> {
+    pub(super) fn with_model(model: &Path) -> Result<Self, ConfigFault> {
         let folders = folders(model);
         let native = folders.iter().find_map(|folder| native_size(&folder.join(NETWORK)));
         for (index, folder) in folders.iter().enumerate() {
@@ -92,16 +109,13 @@ impl KnownConfig {
                 let text = match std::fs::read_to_string(&path) {
                     Ok(text) => text,
                     Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                    Err(source) => return Err(ImportError::Io { path, source }),
+                    Err(source) => {
+                        return Err(ConfigFault(format!("{}: {source}", path.display())));
+                    }
                 };
-                let failed =
-                    |reason: String| ImportError::Options(format!("{}: {reason}", path.display()));
+                let failed = |reason: String| ConfigFault(format!("{}: {reason}", path.display()));
                 let fields: Fields = serde_json::from_str(text.trim_start_matches('\u{feff}'))
-                    .map_err(|error| {
-                        failed(format!(
-                            "{error}; mend the file, or move it away and say --normalization"
-                        ))
-                    })?;
+                    .map_err(|error| failed(error.to_string()))?;
                 let fields = match fields.image_processor {
                     Some(nested) => *nested,
                     // One of texts alone.

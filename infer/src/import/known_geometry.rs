@@ -13,6 +13,26 @@ const SQUARE: [&str; 4] = ["Beit", "DPT", "Data2Vec", "Segformer"];
 /// Processors whose single number is always that of the shorter side.
 const SHORTER: [&str; 2] = ["MobileViT", "MobileNet"];
 
+/// The same, where the longer side is limited by `max_size`.
+const SHORTER_LIMITED: [&str; 10] = [
+    "MaskFormer",
+    "Mask2Former",
+    "OneFormer",
+    "Detr",
+    "ConditionalDetr",
+    "DeformableDetr",
+    "RTDetr",
+    "Deta",
+    "GroundingDino",
+    "Yolos",
+];
+
+/// Processors that stretch both sides to multiples of `size_divisor` as they resize.
+const STRETCHING: [&str; 3] = ["MaskFormer", "Mask2Former", "OneFormer"];
+
+/// `max_size` where a configuration leaves it out.
+const MAX_SIZE: usize = 1333;
+
 /// Geometry that a network was made for.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct KnownGeometry {
@@ -32,6 +52,8 @@ pub(super) struct KnownGeometry {
     pub(super) pad_to: Option<[usize; 2]>,
     /// Number of pixels to whose multiples images are padded.
     pub(super) divisor: Option<usize>,
+    /// Number of pixels to whose multiples images are stretched as they are resized.
+    pub(super) stretched: Option<usize>,
     /// Height and width that the network gets.
     pub(super) size: Option<[usize; 2]>,
 }
@@ -50,6 +72,8 @@ pub(super) enum KnownResize {
 pub(super) struct SizeFields {
     do_resize: Option<bool>,
     size: Option<Size>,
+    /// Most pixels of the longer side, beside a single number.
+    max_size: Option<usize>,
     resample: Option<Filter>,
     keep_aspect_ratio: Option<bool>,
     ensure_multiple_of: Option<usize>,
@@ -62,7 +86,7 @@ pub(super) struct SizeFields {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a size is a number, [height, width], or an object")]
 enum Size {
     Side(usize),
     Both([usize; 2]),
@@ -83,7 +107,7 @@ struct NamedSize {
 
 /// Number of a filter of Pillow, or its name.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a filter is a number or a name")]
 enum Filter {
     Number(usize),
     Name(String),
@@ -155,6 +179,14 @@ impl SizeFields {
         let number_is_shorter = begins(&SHORTER) || (crops && !begins(&SQUARE));
         let size = self.size.as_ref().filter(|_| self.do_resize == Some(true))?;
         let multiple = self.ensure_multiple_of.unwrap_or(1).clamp(1, MOST);
+        if begins(&SHORTER_LIMITED)
+            && let Size::Side(shortest) = *size
+        {
+            let longest = self.max_size.unwrap_or(MAX_SIZE);
+            let usual = (1..=MOST).contains(&shortest) && (1..=MOST).contains(&longest);
+            let longest = Some(longest);
+            return usual.then_some(KnownResize::Scaled(Scaling::Edge { shortest, longest }));
+        }
         if let Some(scaling) = size.scaling(number_is_shorter) {
             return Some(KnownResize::Scaled(scaling));
         }
@@ -176,6 +208,10 @@ impl SizeFields {
         let pads = is(self.do_pad);
         let pad_to = self.pad_size.as_ref().filter(|_| pads).and_then(Size::both);
         let divisor = self.size_divisor.filter(|divisor| pads && (1..=1024).contains(divisor));
+        let stretched = self.size_divisor.filter(|divisor| {
+            let stretches = STRETCHING.iter().any(|name| kind.starts_with(name));
+            stretches && resize.is_some() && (2..=1024).contains(divisor)
+        });
         let text = |[height, width]: [usize; 2]| format!("{height}x{width}");
         let mut steps = Vec::new();
         match resize {
@@ -204,6 +240,9 @@ impl SizeFields {
             }
             None if is(self.do_resize) => steps.push("resizes images".to_owned()),
             None => {}
+        }
+        if let Some(divisor) = stretched {
+            steps.push(format!("stretches them to multiples of {divisor} (size_divisor)"));
         }
         if is(self.do_center_crop) {
             let cut = crop.map_or(String::new(), |size| format!(" of {}", text(size)));
@@ -236,6 +275,7 @@ impl SizeFields {
             pads,
             pad_to,
             divisor,
+            stretched,
             size: pad_to.or(crop).or(aimed).or(own),
         }
     }
@@ -300,6 +340,17 @@ mod tests {
             assert!(found.words.unwrap().starts_with("resizes images"));
             assert_eq!(read(kind, &format!(r#""do_resize": false, "size": {size}"#)).words, None);
         }
+        let limited = r#""do_resize": true, "size": 50, "max_size": 90, "size_divisor": 32"#;
+        for (kind, stretched) in [
+            ("Mask2FormerImageProcessor", Some(32)),
+            ("MaskFormerFeatureExtractor", Some(32)),
+            ("DetrImageProcessor", None),
+        ] {
+            let found = read(kind, limited);
+            assert_eq!((found.resize, found.stretched), (edge(50, Some(90)), stretched), "{kind}");
+        }
+        let unlimited = r#""do_resize": true, "size": 50"#;
+        assert_eq!(read("YolosImageProcessor", unlimited).resize, edge(50, Some(1333)));
         let cut = r#""do_resize": true, "size": 72, "do_center_crop": true, "crop_size": 64"#;
         assert_eq!(read("CLIPImageProcessor", cut).resize, edge(72, None));
         let square = read("BeitImageProcessor", cut);

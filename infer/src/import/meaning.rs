@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use protoseg_models::classes::ClassTable;
+use protoseg_models::classes::{Class, ClassTable};
 use protoseg_models::interface::{LabelValues, ScoreKind};
 use protoseg_models::weights::Tensor;
 
@@ -214,20 +214,71 @@ pub(super) fn constant(scores: &[Tensor]) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// Says where the classes of channels could be meant in another order.
+/// Says where the classes of channels could be meant in another order: that of their ids.
 pub(super) fn doubtful_order(classes: &ClassTable) -> Option<String> {
-    let count = classes.count();
-    let mut ids: Vec<usize> =
-        classes.classes().iter().map(|class| usize::from(class.source_id)).collect();
-    let ordered: Vec<usize> = (0..count).collect();
-    let first = ids.iter().zip(&ordered).position(|(id, place)| id != place);
-    ids.sort_unstable();
-    let place = first.filter(|_| ids == ordered)?;
-    let class = classes.classes().get(place)?;
+    let mut pairs = (0..).zip(classes.classes().windows(2));
+    let descends = |(_, pair): &(usize, &[Class])| pair[0].source_id > pair[1].source_id;
+    let (place, pair) = pairs.find(descends)?;
+    let [class, next] = pair else { return None };
     Some(format!(
-        "channel {place} is `{}` though its id is {}: channels have the order of --classes; sort it by ids if they number \
-         the channels",
-        class.name, class.source_id
+        "channel {place} is `{}` of id {} and channel {} is `{}` of id {}: channels have the order of --classes; sort it by ids if \
+         they number the channels",
+        class.name,
+        class.source_id,
+        place + 1,
+        next.name,
+        next.source_id
+    ))
+}
+
+/// Says that all trials show one label alone. `floats` are labels that came as floats.
+pub(super) fn same_label(
+    seen: &BTreeSet<i64>,
+    labels: &LabelValues,
+    classes: &ClassTable,
+    floats: bool,
+) -> Option<String> {
+    let [only] = seen.iter().collect::<Vec<_>>()[..] else { return None };
+    let class = labels.train_id(*only).and_then(|id| classes.classes().get(usize::from(id)));
+    let meaning = class.map_or(String::new(), |class| format!(" `{}`", class.name));
+    let softmax = if floats && *only == 1 {
+        "; a softmax over one channel is always 1: then export a sigmoid, or the logits"
+    } else {
+        "; if those of your images do too, the file lost its weights, or needs another --normalization"
+    };
+    Some(format!("every pixel of every trial image gets the label {only}{meaning}{softmax}"))
+}
+
+/// Says that one class has the highest scores at every pixel of all trials.
+pub(super) fn one_winner(
+    scores: &[Tensor],
+    threshold: Option<f32>,
+    classes: &ClassTable,
+) -> Option<String> {
+    let mut winner = None;
+    for Tensor { shape, data } in scores {
+        let [_, channels, height, width] = shape[..] else { return None };
+        let plane = height * width;
+        for image in data.chunks_exact((channels * plane).max(1)) {
+            for pixel in 0..plane {
+                let score = |channel: usize| image[channel * plane + pixel];
+                let label = match threshold {
+                    Some(threshold) => usize::from(score(0) > threshold),
+                    None => (1..channels).fold(0, |best, channel| {
+                        if score(channel) > score(best) { channel } else { best }
+                    }),
+                };
+                if *winner.get_or_insert(label) != label {
+                    return None;
+                }
+            }
+        }
+    }
+    let class = classes.classes().get(winner?)?;
+    Some(format!(
+        "every pixel of every trial image gets the label `{}`: if those of your images do too, the file needs another --normalization \
+         or --threshold, or its classes are in another order",
+        class.name
     ))
 }
 
@@ -422,7 +473,8 @@ mod tests {
         let doubt = |classes: &str| {
             doubtful_order(&ClassTable::parse(classes).unwrap()).unwrap_or_default()
         };
-        assert!(doubt("1 a\n0 b\n").contains("channel 0 is `a`"));
+        assert!(doubt("1 a\n0 b\n").contains("channel 0 is `a` of id 1"));
+        assert!(doubt("2 a\n1 b\n3 c\n").contains("channel 1 is `b` of id 1"));
         assert_eq!(doubt("0 a\n1 b\n"), "");
         assert_eq!(doubt("7 a\n9 b\n"), "");
     }
@@ -445,6 +497,28 @@ mod tests {
         assert!(said(&[&[0.0, 0.0, 0.5, 0.5], &[0.0, 0.0, 0.5, 0.5]]));
         assert!(!said(&[&[0.0, 0.0, 0.5, 0.5], &[0.0, 0.0, 0.5, 0.6]]));
         assert!(!said(&[&[0.0, 0.1, 0.5, 0.5]]));
+    }
+
+    #[test]
+    fn one_label_at_every_pixel_is_said() {
+        let table = ClassTable::parse("0 other\n1 red\n").unwrap();
+        let won = |all: &[&[f32]], channels, threshold| {
+            let all: Vec<Tensor> = all.iter().map(|data| scores(channels, data)).collect();
+            one_winner(&all, threshold, &table).unwrap_or_default()
+        };
+        assert!(won(&[&[0.1, 0.2, 0.5, 0.6], &[0.0, 0.0, 9.0, 1.0]], 2, None).contains("`red`"));
+        assert_eq!(won(&[&[0.1, 0.2, 0.5, 0.1]], 2, None), "");
+        assert!(won(&[&[0.1, 0.2]], 1, Some(0.5)).contains("`other`"));
+        assert_eq!(won(&[&[0.1, 0.9]], 1, Some(0.5)), "");
+        let labels = LabelValues { classes: vec![0, 1], void: vec![255] };
+        let same = |seen: &[i64], floats| {
+            let seen = seen.iter().copied().collect();
+            same_label(&seen, &labels, &table, floats).unwrap_or_default()
+        };
+        assert!(same(&[1], true).contains("the label 1 `red`; a softmax over one channel"));
+        assert!(same(&[0], false).contains("the label 0 `other`; if those"));
+        assert!(same(&[255], false).contains("the label 255;"));
+        assert_eq!(same(&[0, 1], true), "");
     }
 
     fn values(

@@ -7,8 +7,14 @@ const BOXES: usize = 64;
 /// Pixels between the boxes of YOLO.
 const YOLO_STRIDES: [usize; 3] = [8, 16, 32];
 
+/// Boxes of the three for each place of the coarsest, of which the other two have 4 and 16.
+const BOXES_A_PLACE: usize = 1 + 4 + 16;
+
 /// Pixels for each value of its prototypes, along a side.
 const PROTOTYPE_STRIDE: usize = 4;
+
+/// Names of the outputs of its networks of instances.
+const YOLO_NAMES: [&str; 2] = ["output0", "output1"];
 
 /// An output's name and its shape for one image.
 pub(super) type NamedShape<'a> = (&'a str, &'a [usize]);
@@ -30,14 +36,19 @@ fn shown((name, shape): NamedShape<'_>) -> String {
 fn queries(outputs: &[NamedShape<'_>], classes: usize) -> Option<String> {
     let pair = |first: &NamedShape<'_>, second: &NamedShape<'_>| match (first.1, second.1) {
         ([images, queries, found], [others, masks, _, _]) => {
-            images == others && queries == masks && *found > 1 && *found < BOXES.max(classes + 2)
+            let few = *found < BOXES.max(classes + 2) || names_queries(first.0);
+            images == others && queries == masks && *found > 1 && few
         }
         _ => false,
     };
-    let (first, second) = outputs.iter().find_map(|first| {
-        let second = outputs.iter().find(|second| pair(first, second))?;
-        Some((*first, *second))
-    })?;
+    let pairs = || {
+        outputs.iter().filter_map(|first| {
+            let second = outputs.iter().find(|second| pair(first, second))?;
+            Some((*first, *second))
+        })
+    };
+    // DETR has boxes of the queries, too.
+    let (first, second) = pairs().find(|(first, _)| !first.0.contains("box")).or(pairs().next())?;
     let [_, count, found] = *first.1 else { return None };
     let counted = if found == classes + 1 {
         String::new()
@@ -53,6 +64,33 @@ fn queries(outputs: &[NamedShape<'_>], classes: usize) -> Option<String> {
     ))
 }
 
+fn names_queries(name: &str) -> bool {
+    let name = name.to_lowercase();
+    name.contains("queries") || name.contains("pred_masks")
+}
+
+/// The same where the masks of as many queries as there are classes could be their scores: by the
+/// classes of the queries beside them, or by the name alone.
+pub(super) fn queries_of_classes(outputs: &[NamedShape<'_>], classes: usize) -> Option<String> {
+    let alone = || {
+        let masks = outputs.iter().find(|(name, shape)| names_queries(name) && shape.len() == 4)?;
+        Some(format!(
+            "the output {} is masks of queries by its name, as MaskFormer, Mask2Former and OneFormer give them, and not scores of classes: \
+             export the network with its semantic post-processing as one output",
+            shown(*masks)
+        ))
+    };
+    let said = queries(outputs, classes);
+    let named = outputs.iter().any(|(name, _)| names_queries(name));
+    match said {
+        Some(said) if named => Some(said),
+        Some(said) => Some(format!(
+            "{said}; if one of them is scores of classes all the same, name it with --output"
+        )),
+        None => alone(),
+    }
+}
+
 /// Says that outputs are boxes and prototypes of masks, as YOLO gives them for an image of a height
 /// and width, also where as many prototypes as classes could be scores. `task` is what YOLO notes in
 /// its files.
@@ -64,6 +102,7 @@ pub(super) fn instances(
 ) -> Option<String> {
     let places: usize =
         YOLO_STRIDES.map(|stride| (height / stride) * (width / stride)).iter().sum();
+    let named = outputs.iter().map(|(name, _)| *name).eq(YOLO_NAMES);
     let noted = task == Some("segment");
     for masks in outputs {
         let [_, count, rows, columns] = *masks.1 else { continue };
@@ -74,14 +113,15 @@ pub(super) fn instances(
         // its place, score and class, and the weights.
         let is_box = |values: usize, boxes: usize| {
             let least = values > 4 + count;
+            let usual = boxes >= BOXES && boxes.is_multiple_of(BOXES_A_PLACE);
             values == 4 + classes + count
-                || least && (noted || boxes == places)
+                || least && (noted || boxes == places || usual)
                 || values == 6 + count && boxes >= BOXES
         };
         let is_boxes = |shape: &[usize]| match *shape {
             // Labels of pixels.
             [_, a, b] if [a, b] == [height, width] || [a, b] == [rows, columns] => false,
-            [_, a, b] => is_box(a, b) || is_box(b, a),
+            [_, a, b] => named || is_box(a, b) || is_box(b, a),
             _ => false,
         };
         if let Some(boxes) = outputs.iter().find(|boxes| is_boxes(boxes.1)) {
@@ -182,6 +222,30 @@ mod tests {
             );
             assert_eq!(said.contains("--classes names 19 where there are 5"), counted, "{said}");
         }
+        // As many queries as classes.
+        let alike =
+            [("class_queries_logits", &[1, 10, 4][..]), ("masks_queries_logits", &[1, 10, 16, 16])];
+        for named in [alike, [("a", alike[0].1), ("b", alike[1].1)]] {
+            let said = queries_of_classes(&named, 10).unwrap_or_default();
+            assert!(said.contains("10 queries"), "{said}");
+            assert_eq!(said.contains("name it with --output"), named[0].0 == "a", "{said}");
+        }
+        assert!(
+            queries_of_classes(&alike[1..], 10).is_some_and(|said| said.contains("by its name"))
+        );
+        let detr = [
+            ("pred_boxes", &[1, 10, 4][..]),
+            ("logits", &[1, 10, 92]),
+            ("pred_masks", &[1, 10, 16, 16]),
+        ];
+        assert!(queries_of_classes(&detr, 10).is_some());
+        for usual in [
+            &[("out", &[1, 10, 16, 16][..]), ("aux", &[1, 10, 16, 16])][..],
+            &[("out", &[1, 10, 16, 16]), ("labels", &[1, 16, 16])],
+            &[("logits", &[1, 10, 16, 16])],
+        ] {
+            assert_eq!(queries_of_classes(usual, 10), None);
+        }
         let exchanged = [queries[1], queries[0]];
         assert!(said(&exchanged, 5).contains("queries"));
         let yolo = [("output0", &[1, 41, 336][..]), ("output1", &[1, 32, 32, 32])];
@@ -200,6 +264,7 @@ mod tests {
             ([1, 84, 68], [1, 32, 16, 16], [64, 64], None, true),
             ([1, 116, 84], [1, 32, 16, 16], [64, 64], None, true),
             ([1, 300, 38], [1, 32, 16, 16], [64, 64], None, true),
+            ([1, 116, 8400], [1, 32, 16, 16], [64, 64], None, true),
             ([1, 68, 21], [1, 32, 8, 8], [32, 32], segment, true),
             ([1, 50, 40], [1, 32, 8, 8], [32, 32], segment, true),
             ([1, 50, 40], [1, 32, 8, 8], [32, 32], None, false),
@@ -213,6 +278,8 @@ mod tests {
                 "{boxes:?} {masks:?} {task:?}"
             );
         }
+        let named = [("output0", &[1, 32, 64][..]), ("output1", &[1, 32, 16, 16])];
+        assert!(super::instances(&named, 32, [64, 64], None).is_some());
         assert!(said(&[("y", &[1, 3, 4096])], 3).contains("4096 places in a row"));
         assert!(said(&[("y", &[1, 4096, 3])], 3).contains("[N, 3, height, width]"));
         assert!(said(&[("y", &[1, 300, 6])], 3).contains("a detector"));

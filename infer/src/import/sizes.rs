@@ -12,6 +12,9 @@ const MULTIPLES: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
 /// Further multiples, tried where none of those runs: patches of 14 pixels, and others.
 const ODD_MULTIPLES: [usize; 12] = [14, 12, 20, 24, 28, 48, 3, 5, 6, 7, 10, 96];
 
+/// Largest divisor of a size that is tried as a multiple.
+const MOST_MULTIPLE: usize = 512;
+
 /// Sizes that networks are often fixed to, tried where no multiple runs.
 const COMMON: [[usize; 2]; 30] = [
     [512, 512],
@@ -54,6 +57,8 @@ pub(super) struct FoundSizes {
     pub(super) covers: bool,
     /// Height and width, where only those run.
     pub(super) only: Option<[usize; 2]>,
+    /// True where a search beyond the usual multiples found the rule of sizes.
+    pub(super) searched: bool,
     /// Least and largest height and width that run with the same output, where the network rounds
     /// them down to [`only`](Self::only), or up.
     pub(super) rounded: Option<[[usize; 2]; 2]>,
@@ -116,7 +121,8 @@ fn one_size(
         Err(error) if options.align_corners && aligned(&trials).is_none() => return Err(error),
         Err(_) => (covering(options, 1), true),
     };
-    Ok(FoundSizes { trials, grid, covers, only: undeclared.then_some(size), rounded: None })
+    let only = undeclared.then_some(size);
+    Ok(FoundSizes { trials, grid, covers, only, searched: false, rounded: None })
 }
 
 /// Grid of an output without a whole stride.
@@ -146,7 +152,7 @@ fn try_multiple(
     };
     let trials = vec![first, candidate.try_size(fixed(odd_size(coarse)))?];
     let grid = if covers { coarse } else { grid(&trials, align_corners, multiple)? };
-    Ok(FoundSizes { trials, grid, covers, only: None, rounded: None })
+    Ok(FoundSizes { trials, grid, covers, only: None, searched: false, rounded: None })
 }
 
 /// The same for the least multiple at which the file runs; else for a size that alone runs.
@@ -190,15 +196,58 @@ fn try_all(
     let fits = |size: &[usize; 2]| {
         size.iter().zip(sides).all(|(size, side)| side.is_none_or(|side| side == *size))
     };
-    let all = stated.iter().map(|size| (*size, true)).chain(guessed.map(|size| (size, false)));
-    for (size, is_stated) in all.filter(|(size, _)| fits(size)) {
+    for size in stated.into_iter().filter(fits) {
         match one_size(candidate, options, size, true) {
             Err(ImportError::Trial { .. } | ImportError::Grid { .. }) => {}
-            Ok(found) if !is_stated => return exact(candidate, options, found, size),
             result => return result,
         }
     }
+    if let Some(found) = one_more(candidate, options) {
+        return Ok(found);
+    }
+    for size in guessed.filter(fits) {
+        match one_size(candidate, options, size, true) {
+            Err(ImportError::Trial { .. } | ImportError::Grid { .. }) => {}
+            Ok(found) => {
+                let found = exact(candidate, options, found, size)?;
+                let rule =
+                    if found.rounded.is_none() { divisor(candidate, options, size) } else { None };
+                return Ok(rule.unwrap_or(found));
+            }
+            Err(error) => return Err(error),
+        }
+    }
     Err(failures.swap_remove(0))
+}
+
+/// Tries sizes of a multiple and one pixel more, as of networks whose corners lie on corner pixels.
+fn one_more(candidate: &mut Candidate<'_>, options: &ImportOptions) -> Option<FoundSizes> {
+    if options.align_corners || candidate.format().sides != [None; 2] {
+        return None;
+    }
+    let options = ImportOptions { align_corners: true, ..options.clone() };
+    let mut multiples = MULTIPLES.into_iter().skip(1);
+    let found =
+        multiples.find_map(|multiple| try_multiple(candidate, &options, multiple, true).ok());
+    found.map(|found| FoundSizes { searched: true, ..found })
+}
+
+/// Tries multiples of the divisors of a size that runs.
+fn divisor(
+    candidate: &mut Candidate<'_>,
+    options: &ImportOptions,
+    size: [usize; 2],
+) -> Option<FoundSizes> {
+    if candidate.format().sides != [None; 2] {
+        return None;
+    }
+    let is_new = |step: &usize| {
+        let divides = size.iter().all(|side| side.is_multiple_of(*step));
+        divides && !MULTIPLES.contains(step) && !ODD_MULTIPLES.contains(step)
+    };
+    let mut steps = (2..=MOST_MULTIPLE).filter(is_new);
+    let found = steps.find_map(|step| try_multiple(candidate, options, step, true).ok());
+    found.map(|found| FoundSizes { searched: true, ..found })
 }
 
 /// Corrects a size that was guessed: networks of patches take those too that fill no whole patches,
@@ -282,7 +331,24 @@ pub(super) fn only_remark([height, width]: [usize; 2], rounded: Option<[[usize; 
              patches: {height}x{width} is taken to be the only one"
         ),
     };
-    format!("the file leaves sizes open, but {runs}; --size names another")
+    format!(
+        "the file leaves sizes open, but {runs}; --size names another, --multiple N multiples of N, and with --align-corners those and \
+         one pixel more"
+    )
+}
+
+/// Says which rule of sizes was found.
+pub(super) fn rule_remark(grid: LogitGrid) -> String {
+    let multiple = grid.encoder_stride;
+    if grid.align_corners {
+        return format!(
+            "the file leaves sizes open, and of those tried multiples of {multiple} and one pixel more run, as of networks whose corner \
+             logits lie on corner pixels (--align-corners); --multiple and --size override it"
+        );
+    }
+    format!(
+        "the file leaves sizes open, and of those tried multiples of {multiple} run; --multiple and --size override it"
+    )
 }
 
 /// Says how outputs lie over images where that is at no whole stride.

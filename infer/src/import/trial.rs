@@ -6,6 +6,7 @@ use protoseg_models::interface::{InputElement, Interface, OutputLayout};
 
 use super::reading::{self, Expected, OutputReading, Unreadable, first_image, image};
 use super::signature::InputFormat;
+use super::unsteady_nodes::UnsteadyNodes;
 use super::{ImportError, ImportOptions, last_operation, other_outputs};
 use crate::session::{RawOutput, RawValues, Runner, SessionError};
 
@@ -36,6 +37,7 @@ const FIELDS: [[u8; 3]; 12] = [
 ];
 
 /// A synthetic image and the output of the file.
+#[derive(Clone)]
 pub(super) struct Trial {
     /// Height and width.
     pub(super) size: [usize; 2],
@@ -174,7 +176,9 @@ impl<'a> Candidate<'a> {
         };
         let shapes: Vec<_> =
             found.iter().map(|(name, output)| (name.as_str(), output.shape.as_slice())).collect();
-        if let Some(said) = other_outputs::instances(&shapes, expected.classes, size, self.task) {
+        let said = other_outputs::instances(&shapes, expected.classes, size, self.task)
+            .or_else(|| other_outputs::queries_of_classes(&shapes, expected.classes));
+        if let Some(said) = said {
             return Err(ImportError::Signature(said));
         }
         let mut readable = Vec::new();
@@ -324,6 +328,46 @@ impl<'a> Candidate<'a> {
                 )))
             }
         }
+    }
+
+    /// Runs the image of a trial again; None where the output has another shape.
+    pub(super) fn again(&mut self, trial: &Trial) -> Result<Option<RawOutput>, ImportError> {
+        let found = self.run(&trial.image, trial.size, false)?;
+        let layout = trial.reading.layout;
+        let output = found.into_iter().next().map(|(_, output)| first_image(&output, layout));
+        Ok(output.filter(|output| output.shape == trial.output.shape))
+    }
+
+    /// Returns the nodes that make the chosen output unsteady.
+    pub(super) fn unsteady_nodes(&self) -> UnsteadyNodes {
+        match &self.chosen {
+            Some((name, _)) => UnsteadyNodes::find(self.bytes, name),
+            None => UnsteadyNodes::default(),
+        }
+    }
+
+    /// Returns the place along the output's height at which a change of a few rows of a trial's image
+    /// shows; both places are shares of the height. None where nothing changed.
+    pub(super) fn shown_at(
+        &mut self,
+        trial: &Trial,
+        place: f64,
+    ) -> Result<Option<f64>, ImportError> {
+        let [height, width] = trial.size;
+        let thickness = (height / 16).max(2);
+        let first = ((place * height as f64 - thickness as f64 / 2.0).round().max(0.0)) as usize;
+        let mut image = trial.image.clone();
+        let rows = image.chunks_exact_mut(width * 3).skip(first).take(thickness);
+        rows.flatten().for_each(|byte| *byte = 255 - *byte);
+        let changed = Trial { image, ..trial.clone() };
+        let Some(other) = self.again(&changed)? else { return Ok(None) };
+        let shape = trial.output.shape.clone();
+        let behind = if trial.reading.layout.channels_last() { 3 } else { 2 };
+        let axis = shape.len().saturating_sub(behind);
+        let base = trial.output.clone().into_floats();
+        let moved = (first as f64 + thickness as f64 / 2.0) / height as f64 - place;
+        let center = center_of_change(&base, &other.into_floats(), &shape, axis);
+        Ok(center.map(|center| center - moved))
     }
 
     /// Returns the output for values far beyond any image; None where the file takes bytes, or

@@ -107,7 +107,7 @@ pub enum SegmentError {
         /// Size that the file takes.
         expected: String,
         /// The way out, after a semicolon; empty where there is none.
-        way: &'static str,
+        way: String,
     },
     /// An image that would be scaled beyond all measure.
     #[error(

@@ -3,6 +3,7 @@
 use protoseg_models::bundle::ModelFile;
 use protoseg_models::interface::Fit;
 use protoseg_models::scaling::Scaling;
+use protoseg_models::variant::ModelKind;
 use protoseg_models::window::{LogitGrid, MIN_SIDE, ShortSides};
 
 use super::{SegmentError, fit};
@@ -20,24 +21,38 @@ pub(super) enum InputSizes {
     /// Multiples of the grid's stride.
     Grid(LogitGrid),
     /// The same, with a fixed height or width.
-    Sides(LogitGrid, [Option<usize>; 2]),
+    Sides(LogitGrid, [Option<usize>; 2], OtherWay),
     /// `[height, width]`.
     One([usize; 2]),
     /// `[height, width]`, which images are fitted to.
-    Fitted(Fit, [usize; 2]),
+    Fitted(Fit, [usize; 2], OtherWay),
     /// Images are scaled, and filled up to multiples of the grid's stride.
     Scaled(Scaling, LogitGrid),
+}
+
+/// Ways of images that a file does not take as it was imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OtherWay {
+    /// Windows, or images that are scaled.
+    Windows,
+    /// Images that are scaled: outputs of windows could not be joined.
+    Scaling,
 }
 
 impl InputSizes {
     pub(super) fn from_file(file: &ModelFile, grid: LogitGrid) -> Self {
         let Some(adapter) = &file.adapter else { return Self::Any };
         let interface = &adapter.interface;
+        let other = if file.variant.kind == ModelKind::Labels || interface.covers {
+            OtherWay::Scaling
+        } else {
+            OtherWay::Windows
+        };
         match (adapter.size, interface.fit) {
             (Some(size), Fit::Window) => Self::One(size),
-            (Some(size), fit) => Self::Fitted(fit, size),
+            (Some(size), fit) => Self::Fitted(fit, size, other),
             (None, Fit::Scale(scaling)) => Self::Scaled(scaling, grid),
-            (None, _) if interface.sides != [None; 2] => Self::Sides(grid, interface.sides),
+            (None, _) if interface.sides != [None; 2] => Self::Sides(grid, interface.sides, other),
             (None, _) => Self::Grid(grid),
         }
     }
@@ -56,7 +71,7 @@ impl InputSizes {
     pub(super) fn describe(self) -> String {
         match self {
             Self::Any | Self::Grid(_) | Self::Sides(..) | Self::One(_) => "whole".to_owned(),
-            Self::Fitted(fit, [height, width]) => {
+            Self::Fitted(fit, [height, width], _) => {
                 let way = match fit {
                     Fit::Resize => "resized to",
                     Fit::Letterbox => "scaled between bars to",
@@ -72,7 +87,7 @@ impl InputSizes {
 
     /// Returns the size to which an image is padded or scaled.
     pub(super) fn padded(self, size: [usize; 2]) -> Result<[usize; 2], SegmentError> {
-        let refused = |expected: String, way| {
+        let refused = |expected: String, way: String| {
             let [height, width] = size;
             Err(SegmentError::OneSize { found: format!("{height}x{width}"), expected, way })
         };
@@ -90,7 +105,7 @@ impl InputSizes {
                 }
                 Ok(round_up(scaled, grid))
             }
-            Self::Sides(grid, sides) => {
+            Self::Sides(grid, sides, other) => {
                 let fits = |(side, fixed): (&usize, &Option<usize>)| {
                     fixed.is_none_or(|fixed| fixed == *side)
                 };
@@ -98,25 +113,41 @@ impl InputSizes {
                     let side = |side: Option<usize>| {
                         side.map_or("any".to_owned(), |side| side.to_string())
                     };
+                    let to_name = |index: usize, name: &str| {
+                        sides[index].map_or(name.to_owned(), |side| side.to_string())
+                    };
+                    let windows = match other {
+                        OtherWay::Windows => "--fit window, or with ",
+                        OtherWay::Scaling => "",
+                    };
+                    let (height, width) = (to_name(0, "HEIGHT"), to_name(1, "WIDTH"));
                     return refused(
                         sides.map(side).join(" x "),
-                        "; import it again with --fit resize --size HEIGHTxWIDTH for others",
+                        format!(
+                            "; import it again with {windows}--fit resize --size {height}x{width}, for others"
+                        ),
                     );
                 }
                 let [height, width] = rounded(grid);
                 Ok([sides[0].unwrap_or(height), sides[1].unwrap_or(width)])
             }
             Self::One(one) if one == size => Ok(size),
-            Self::Fitted(Fit::Pad, [height, width]) if size[0] > height || size[1] > width => {
+            Self::Fitted(Fit::Pad, [height, width], other)
+                if size[0] > height || size[1] > width =>
+            {
+                let ways = match other {
+                    OtherWay::Windows => "resize, letterbox or window",
+                    OtherWay::Scaling => "resize or letterbox",
+                };
                 refused(
                     format!("at most {height}x{width}"),
-                    "; import it again with --fit resize, letterbox or window for larger images",
+                    format!("; import it again with --fit {ways} for larger images"),
                 )
             }
-            Self::Fitted(_, size) => Ok(size),
+            Self::Fitted(_, size, _) => Ok(size),
             Self::One([height, width]) => refused(
                 format!("{height}x{width}"),
-                "; import it again with --fit resize or letterbox for others",
+                "; import it again with --fit resize or letterbox for others".to_owned(),
             ),
         }
     }
@@ -124,13 +155,13 @@ impl InputSizes {
     /// Checks that the network takes tiles `[height, width]`.
     pub(super) fn check_tile(self, tile: [usize; 2]) -> Result<(), SegmentError> {
         let sizes = match self {
-            Self::Fitted(_, size) => Self::One(size),
+            Self::Fitted(_, size, _) => Self::One(size),
             Self::Scaled(_, grid) => Self::Grid(grid),
             other => other,
         };
         sizes.padded(tile).map(drop).map_err(|error| match error {
             SegmentError::OneSize { found, expected, .. } => {
-                SegmentError::OneSize { found, expected, way: "" }
+                SegmentError::OneSize { found, expected, way: String::new() }
             }
             other => other,
         })
@@ -145,7 +176,7 @@ impl InputSizes {
     ) -> Result<Option<Placement>, SegmentError> {
         let padded = self.padded(size)?;
         Ok(match self {
-            Self::Fitted(how, canvas) => fit::placement(how, size, canvas, corner),
+            Self::Fitted(how, canvas, _) => fit::placement(how, size, canvas, corner),
             Self::Scaled(scaling, _) => fit::placement(Fit::Scale(scaling), size, padded, corner),
             _ => None,
         })
@@ -154,8 +185,8 @@ impl InputSizes {
     /// Returns a size that the network takes: its only one, or the given.
     pub(super) fn usual(self, size: [usize; 2]) -> [usize; 2] {
         match self {
-            Self::One(size) | Self::Fitted(_, size) => size,
-            Self::Sides(_, sides) => [sides[0].unwrap_or(size[0]), sides[1].unwrap_or(size[1])],
+            Self::One(size) | Self::Fitted(_, size, _) => size,
+            Self::Sides(_, sides, _) => [sides[0].unwrap_or(size[0]), sides[1].unwrap_or(size[1])],
             Self::Any | Self::Grid(_) | Self::Scaled(..) => size,
         }
     }

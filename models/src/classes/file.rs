@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::table::{self, ClassRow};
+use super::listed::{ListedClass, names_columns, parse_class_table};
 use super::{Class, ClassError, ClassTable, IGNORE_INDEX, read_class_text, voc_color};
 
 /// Classes of a data set, with the ids of its label files that count for nothing.
@@ -46,7 +46,8 @@ impl ClassFile {
     /// Returns the built-in table `cityscapes`, `camvid` or `voc`, or loads a file.
     ///
     /// A `.json` file holds a list of names or of objects `{name, color, id, ignore}`, the last three
-    /// optional, or the `categories` of COCO; for other files see [`parse`](Self::parse).
+    /// optional, or an object with such a list under `categories`, as in COCO, or `classes`; for other
+    /// files see [`parse`](Self::parse).
     pub fn load(name: &Path) -> Result<Self, ClassError> {
         match name.to_str() {
             Some("cityscapes") => return Ok(ClassTable::cityscapes().into()),
@@ -57,7 +58,7 @@ impl ClassFile {
         }
         let text = read_class_text(name)?;
         let file = if name.extension().is_some_and(|extension| extension == "json") {
-            let classes: Vec<JsonClass> = serde_json::from_str(&text)
+            let classes = json_classes(&text)
                 .map_err(|source| ClassError::Json { path: name.into(), source })?;
             Self::from_json(classes)
         } else {
@@ -74,8 +75,8 @@ impl ClassFile {
     /// Where the name is `ignore` or `-`, or ends with the word `ignore`, the id counts for nothing;
     /// there the id may be a list such as `0,90-99`, or `*` for every id that is no class.
     ///
-    /// A table whose first line names columns, such as Roboflow's `Pixel Value, Class` or
-    /// `name,r,g,b`, has a class on each row.
+    /// Tables are read too, see [`parse_class_table`], such as Roboflow's `Pixel Value, Class` or
+    /// `name,r,g,b`; without ids, classes have those of their positions.
     ///
     /// ```
     /// use protoseg_models::classes::ClassFile;
@@ -87,12 +88,14 @@ impl ClassFile {
     /// # Ok::<(), protoseg_models::classes::ClassError>(())
     /// ```
     pub fn parse(text: &str) -> Result<Self, ClassError> {
-        let text = text.trim_start_matches('\u{feff}');
-        if let Some(rows) = table::parse(text) {
-            return Self::from_rows(rows?);
+        if let Some(listed) = parse_class_table(text)? {
+            return Self::from_listed(listed);
         }
         let mut lines = Vec::new();
-        for (index, line) in text.lines().enumerate() {
+        for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+            if lines.is_empty() && names_columns(line) {
+                continue;
+            }
             let malformed = || match large_id(line) {
                 Some(id) => ClassError::LargeId { line: index + 1, id: id.to_owned() },
                 None => ClassError::Line(index + 1, line.trim().to_owned()),
@@ -110,12 +113,17 @@ impl ClassFile {
         Self::from_lines(lines)
     }
 
-    fn from_rows(rows: Vec<ClassRow>) -> Result<Self, ClassError> {
-        let line = |ClassRow { line, id, name, color }: ClassRow| {
-            let fault = ClassError::Row { line, text: name.clone() };
-            Line::new(vec![Ids::Range(id, id)], name, color).ok_or(fault)
+    fn from_listed(classes: Vec<ListedClass>) -> Result<Self, ClassError> {
+        if classes.len() > 256 {
+            return Err(ClassError::Count(classes.len()));
+        }
+        let line = |(index, class): (u8, ListedClass)| {
+            let id = class.id.unwrap_or(index);
+            let malformed = ClassError::Line(usize::from(index) + 1, class.name.clone());
+            Line::new(vec![Ids::Range(id, id)], class.name, class.color).ok_or(malformed)
         };
-        Self::from_lines(rows.into_iter().map(line).collect::<Result<_, _>>()?)
+        let lines = (0..=u8::MAX).zip(classes).map(line).collect::<Result<_, _>>()?;
+        Self::from_lines(lines)
     }
 
     fn from_json(classes: Vec<JsonClass>) -> Result<Self, ClassError> {
@@ -219,6 +227,29 @@ impl IgnoredIds {
     }
 }
 
+/// Reads the list of a JSON file, which may stand in an object.
+fn json_classes(text: &str) -> Result<Vec<JsonClass>, serde_json::Error> {
+    let mut value: serde_json::Value = serde_json::from_str(text)?;
+    let lists = ["categories", "classes", "labels", "names"];
+    let key = lists.into_iter().find(|key| value.get(key).is_some_and(serde_json::Value::is_array));
+    match key.and_then(|key| value.get_mut(key)).map(serde_json::Value::take) {
+        Some(list) => {
+            let mut list = list;
+            // Keypoints and the like.
+            let objects = list.as_array_mut().into_iter().flatten();
+            objects.filter_map(serde_json::Value::as_object_mut).for_each(|class| {
+                class.retain(|key, _| JSON_KEYS.contains(&key.as_str()));
+            });
+            serde_json::from_value(list)
+        }
+        None => serde_json::from_str(text),
+    }
+}
+
+/// Keys of a class in a JSON file.
+const JSON_KEYS: [&str; 7] =
+    ["name", "color", "source_id", "id", "ignore", "supercategory", "isthing"];
+
 /// A class in a JSON file.
 #[derive(Deserialize)]
 #[serde(
@@ -243,7 +274,7 @@ enum JsonClass {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a color is [red, green, blue] from 0 to 255, or \"#rrggbb\"")]
 enum JsonColor {
     Rgb([u8; 3]),
     Hex(String),
@@ -579,6 +610,18 @@ mod tests {
         assert_eq!((names.count(), names.classes()[2].source_id), (3, 2));
         let one = write("one.json", r#"["a"]"#).unwrap_err().to_string();
         assert!(one.contains("one.json") && one.contains("2 to 255"), "{one}");
+        let coco = r#"{"images": [], "categories": [{"id": 2, "name": "b", "keypoints": []}, {"id": 1, "name": "a"}]}"#;
+        let coco = write("coco.json", coco).unwrap().table;
+        assert_eq!((coco.classes()[0].name.as_str(), coco.train_ids()[2]), ("b", 0));
+        let colors = write(
+            "label_colors.txt",
+            "64 128 64\tAnimal\n0 0 0\t\tVoid ignore\n192 0 128\tArchway\n",
+        );
+        let colors = colors.unwrap();
+        assert_eq!((colors.color(1), colors.is_ignored(1)), (Some([192, 0, 128]), true));
+        assert_eq!(colors.table.train_ids()[2], 1);
+        let headed = write("headed.txt", "id name red green blue\n7 road 1 2 3\n9 sky 4 5 6\n");
+        assert_eq!(headed.unwrap().table.train_ids()[9], 1);
         let strange = write("strange.json", r#"{"a": 1}"#).unwrap_err().to_string();
         assert!(strange.contains("strange.json is not a list of classes"), "{strange}");
         assert!(write("bad.txt", "road").unwrap_err().to_string().contains("line 1"));

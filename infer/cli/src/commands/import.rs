@@ -12,6 +12,7 @@ use protoseg_infer::import::{
 use protoseg_infer::session;
 use protoseg_models::adapter::{ChannelOrder, Normalization};
 use protoseg_models::bundle::{Manifest, ModelFile, signature};
+use protoseg_models::classes::{Class, ClassTable};
 use protoseg_models::interface::{Fit, OutputLayout, ScoreKind};
 use protoseg_models::scaling::{Resample, Scaling};
 use protoseg_models::variant::{ModelKind, Precision};
@@ -35,9 +36,10 @@ pub(crate) struct ImportArgs {
     model: PathBuf,
     /// Classes in order of channels or labels: cityscapes, camvid, voc, or a file
     ///
-    /// The file is JSON, [{"name": "road", "color": [128, 64, 128]}, …] or a config.json with
-    /// id2label, or text with a class a line: `id name red green blue`, a name, or a line of
-    /// labelmap.txt. A background is added to a single class.
+    /// The file is JSON, [{"name": "road", "color": [128, 64, 128]}, …], COCO's categories or a
+    /// config.json with id2label, or text with a class a line: `id name red green blue`, `red green
+    /// blue name`, a row with commas, a name, or a line of labelmap.txt. A background is added to a
+    /// single class.
     #[arg(long, value_name = "NAME|FILE")]
     classes: PathBuf,
     /// Bundle folder to write; replaces an older bundle
@@ -160,6 +162,7 @@ pub(crate) fn run(arguments: &ImportArgs) -> Result<CommandOutcome, CommandError
     for file in &manifest.files {
         print(describe(&manifest, file))?;
     }
+    print(describe_classes(&manifest.model.classes))?;
     for remark in remark.into_iter().chain(remarks) {
         print(remark)?;
     }
@@ -222,17 +225,26 @@ fn describe(manifest: &Manifest, file: &ModelFile) -> String {
     let (inputs, outputs) = (signature(inputs), signature(outputs));
     let (grid, window) = (manifest.model.grid, manifest.model.window);
     let output = adapter.as_ref().map_or("", |adapter| &adapter.output);
+    let interface = adapter.as_ref().map(|adapter| &adapter.interface);
+    let scores = match interface.map(|interface| interface.scores).unwrap_or_default() {
+        ScoreKind::Unscaled => "scores",
+        kind => kind.name(),
+    };
     let meaning = match variant.kind {
         ModelKind::Labels => format!("`{output}` gives labels"),
+        ModelKind::Logits | ModelKind::Frame
+            if interface.is_some_and(|interface| interface.covers) =>
+        {
+            format!("`{output}` gives {scores} over the whole image, at no whole stride")
+        }
         ModelKind::Logits | ModelKind::Frame if grid.stride == 1 => {
-            format!("`{output}` gives logits for every pixel")
+            format!("`{output}` gives {scores} for every pixel")
         }
         ModelKind::Logits | ModelKind::Frame => {
-            format!("`{output}` gives logits at stride {}", grid.stride)
+            format!("`{output}` gives {scores} at stride {}", grid.stride)
         }
     };
     let size = adapter.as_ref().and_then(|adapter| adapter.size);
-    let interface = adapter.as_ref().map(|adapter| &adapter.interface);
     let oblong = interface.and_then(|interface| interface.windows);
     let fit = interface.map_or(Fit::Window, |interface| interface.fit);
     let scaled = match fit {
@@ -249,13 +261,35 @@ fn describe(manifest: &Manifest, file: &ModelFile) -> String {
             (None, Fit::Window) => format!("images of {height}x{width} only"),
             (None, fit) => format!("{} to {height}x{width}", fit.name()),
         },
-        (None, None) if grid.encoder_stride == 1 => "whole images".to_owned(),
+        (None, None) if grid.encoder_stride == 1 => match interface.map(|found| found.sides) {
+            Some([Some(height), None]) => format!("whole images {height} pixels high"),
+            Some([None, Some(width)]) => format!("whole images {width} pixels wide"),
+            _ => "whole images".to_owned(),
+        },
         (None, None) => {
             let more = if grid.align_corners { " and one more" } else { "" };
             format!("whole images, padded to multiples of {} pixels{more}", grid.encoder_stride)
         }
     };
     format!("{file}  {kind}  {precision}  {inputs} -> {outputs}\n{meaning}; {tiling}")
+}
+
+/// The classes that were taken, in one line: their number, the first names, and the ids where they
+/// are not positions.
+fn describe_classes(classes: &ClassTable) -> String {
+    const MOST: usize = 8;
+    let is_plain = classes.has_train_ids();
+    let class = |class: &Class| match is_plain {
+        true => format!("`{}`", class.name),
+        false => format!("{} `{}`", class.source_id, class.name),
+    };
+    let first: Vec<String> = classes.classes().iter().take(MOST).map(class).collect();
+    let ids = if is_plain { "" } else { " with ids" };
+    let more = match classes.count().saturating_sub(MOST) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{} classes{ids}: {}{more}", classes.count(), first.join(", "))
 }
 
 fn channel_orders() -> impl TypedValueParser<Value = ChannelOrder> {

@@ -49,6 +49,8 @@ mod import_doubts;
 #[cfg(test)]
 mod import_kinds;
 #[cfg(test)]
+mod import_refusals;
+#[cfg(test)]
 mod large;
 #[cfg(test)]
 mod masks;

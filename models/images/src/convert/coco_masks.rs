@@ -13,7 +13,7 @@ struct RunLengths {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "the counts of a mask are a text or a list of numbers")]
 enum Counts {
     Letters(String),
     Numbers(Vec<usize>),
