@@ -53,7 +53,7 @@ fn encode(criterion: &mut Criterion) {
     group.bench_function("ids", |bencher| bencher.iter(|| black_box(&map).ids_png()));
     group.bench_function("colors", |bencher| bencher.iter(|| black_box(&map).color_png(&classes)));
     group.bench_function("overlay", |bencher| {
-        bencher.iter(|| black_box(&map).overlay_png(&image, &classes));
+        bencher.iter(|| black_box(&map).overlay_png(&image, &classes, false));
     });
     group.bench_function("confidence", |bencher| {
         bencher.iter(|| map.gray_png(black_box(&confidence)));

@@ -30,6 +30,6 @@ fn main() -> Result<(), Box<dyn Error>> {
             100.0 * count as f64 / prediction.labels.len() as f64
         );
     }
-    std::fs::write(overlay, LabelMap::from(prediction).overlay_png(&image, classes)?)?;
+    std::fs::write(overlay, LabelMap::from(prediction).overlay_png(&image, classes, false)?)?;
     Ok(())
 }
