@@ -102,7 +102,10 @@ fn is_unsteady(
         return Ok(labels()?.data != labels()?.data);
     }
     let mut logits = || runner.run(&case.image, shape).map(|found| found.data);
-    Ok(logit_error(&logits()?, &logits()?) > REPEATED)
+    let (first, second) = (logits()?, logits()?);
+    // What is not finite has a message of its own, and equals nothing.
+    let is_finite = first.iter().chain(&second).all(|value| value.is_finite());
+    Ok(is_finite && logit_error(&first, &second) > REPEATED)
 }
 
 /// Results over all images, which are judged together: an image of the probe is small, so that a
