@@ -7,11 +7,11 @@ use crate::common::{EVAL, LABEL, TestDir, answer, expect, files, stripes};
 
 #[test]
 fn an_occupied_output_path_is_refused_before_the_work() {
-    for occupied in ["out", "out/ids"] {
+    for (occupied, says) in [("out", "results need a folder"), ("out/ids", "cannot be written")] {
         let dir = TestDir::new();
         std::fs::create_dir_all(dir.at(occupied).parent().unwrap()).unwrap();
         std::fs::write(dir.at(occupied), "mine").unwrap();
-        expect(occupied, &answer(&mut dir.command(LABEL)), 2, &["out/ids"]);
+        expect(occupied, &answer(&mut dir.command(LABEL)), 2, &[occupied, says]);
         assert_eq!(std::fs::read_to_string(dir.at(occupied)).unwrap(), "mine");
     }
 }
